@@ -1,0 +1,1 @@
+"""PostgreSQL and Redis as part of a copy: real servers whose data lives in MAILHOST_STATE alone."""

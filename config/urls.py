@@ -1,0 +1,12 @@
+"""All addresses of the web process."""
+
+from importlib.util import find_spec
+
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("admin/", admin.site.urls),
+]
+if find_spec("apps.api.urls") is not None:
+    urlpatterns.append(path("", include("apps.api.urls")))
