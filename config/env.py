@@ -6,6 +6,7 @@ variable and says what is allowed; values that may hold a secret are never repea
 `deploy/env.example` documents the same list, and a test keeps the two equal.
 """
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -21,7 +22,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 T = TypeVar("T")
 
 PROJECT = Path(__file__).resolve().parent.parent
-SECRET_KEY_FILE = "secret-key"
+SECRET_KEY_FILE = "secret-key"  # noqa: S105 - a file name
 DATABASE_URL_FILE = "database-url"
 REDIS_URL_FILE = "redis-url"
 SOCKET_FOLDER = Path("postgres") / "socket"
@@ -293,10 +294,8 @@ def ensure_secret_key(state: Path) -> str:
                 file.write(secrets.token_urlsafe(48) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            try:
+            with contextlib.suppress(FileExistsError):  # another process was first, and its key counts
                 os.link(draft, path)
-            except FileExistsError:
-                pass  # another process was first, and its key counts
         finally:
             draft.unlink()
     return path.read_text().strip()

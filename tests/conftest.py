@@ -1,9 +1,10 @@
-"""Every test that needs a database or a Redis gets real ones: one pair of servers per run, started on first need.
+"""Every test that needs a database or a Redis gets real ones: one pair per run, started on first need.
 
 The servers live in a folder of their own under the system's temporary folder and end with the run,
 also when the run is killed: the process that holds them watches for that.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -28,8 +29,10 @@ def start_servers(state: Path) -> None:
         if pid_file.exists():
             return
         process = subprocess.Popen(
-            [sys.executable, "-m", "config.embedded", "--state", str(state)]
-            + ["--until-exit", os.environ["MAILHOST_TEST_PID"]],
+            [
+                *(sys.executable, "-m", "config.embedded", "--state", str(state)),
+                *("--until-exit", os.environ["MAILHOST_TEST_PID"]),
+            ],
             cwd=PROJECT,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -57,10 +60,8 @@ def stop_servers(state: Path) -> None:
                     break
                 except BlockingIOError:
                     time.sleep(0.05)
-        try:
+        with contextlib.suppress(ChildProcessError):  # a worker started it
             os.waitpid(pid, 0)
-        except ChildProcessError:
-            pass  # a worker started it
     shutil.rmtree(state, ignore_errors=True)
 
 

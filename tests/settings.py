@@ -1,7 +1,7 @@
 """Settings of a test run: the real ones, on the run's own PostgreSQL and Redis.
 
 The addresses are chosen here, before Django reads its settings; tests/conftest.py starts the servers
-behind them when the first test needs one. Workers of pytest-xdist inherit the state folder, and so share both.
+behind them when the first test needs one. Workers of pytest-xdist inherit the state folder, and share both.
 """
 
 import os
@@ -22,8 +22,8 @@ if "MAILHOST_TEST_STATE" not in os.environ:
     EmbeddedPostgres(STATE).choose_address()
     EmbeddedRedis(STATE).choose_address()
 
-from config.settings import *  # noqa: E402, F403
-from config.settings import REDIS_URL as _REDIS_URL  # noqa: E402
+from config.settings import *  # noqa: F403
+from config.settings import REDIS_URL as _REDIS_URL
 
 # One Redis database per worker (there are 16), so that a FLUSHDB of one disturbs no other.
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")

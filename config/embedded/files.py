@@ -1,4 +1,4 @@
-"""Files of the state folder: secrets that appear complete or not at all, and logs that do not grow for ever."""
+"""Files of the state folder: secrets that appear whole or not at all, and logs that end somewhere."""
 
 import os
 import secrets

@@ -91,8 +91,8 @@ def launch(
     closed = find_closed_folders(needs, account)
     if closed and not can_have_private_view():
         raise EmbeddedError(
-            f"{closed[0]} cannot be entered by the user {UNPRIVILEGED_USER}, whom PostgreSQL runs as because it "
-            "refuses to run as root: put the project and MAILHOST_STATE where every user may enter, "
+            f"{closed[0]} cannot be entered by the user {UNPRIVILEGED_USER}, whom PostgreSQL runs as because "
+            "it refuses to run as root: put the project and MAILHOST_STATE where every user may enter, "
             "run as an ordinary user, or set DATABASE_URL."
         )
     parent = os.getpid()

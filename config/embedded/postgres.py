@@ -115,13 +115,18 @@ class EmbeddedPostgres:
         shutil.rmtree(draft, ignore_errors=True)
         with self._password_for_initdb() as password_file:
             self._run(
-                [str(self.binaries / "initdb"), "-D", str(draft), "--username=postgres"]
-                + ["--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C"]
-                + ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"],
+                [
+                    *(str(self.binaries / "initdb"), "-D", str(draft), "--username=postgres"),
+                    *("--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C"),
+                    *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
+                ]
             )
         password = self.password_file.read_text().strip()
-        # One statement a line: single-user mode ends a statement at the line's end. token_urlsafe has no quotes.
-        statements = f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{password}';\nCREATE DATABASE {DATABASE} OWNER {ROLE};\n"
+        # Single-user mode with -j: an empty line ends a statement. token_urlsafe gives no quotes.
+        statements = (
+            f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{password}';\n\n"
+            f"CREATE DATABASE {DATABASE} OWNER {ROLE};\n\n"
+        )
         self._run(
             [
                 str(self.binaries / "postgres"),
@@ -133,7 +138,7 @@ class EmbeddedPostgres:
                 "exit_on_error=on",
                 "postgres",
             ],
-            statements.replace(";\n", ";\n\n"),
+            statements,
         )
         draft.rename(self.data)
 
@@ -252,7 +257,7 @@ class EmbeddedPostgres:
     def _is_our_server(self, pid: int) -> bool:
         try:
             # By identity, not by name: the server may see its folder in a private mount namespace.
-            return os.path.samestat(os.stat(f"/proc/{pid}/cwd"), self.data.stat())
+            return Path(f"/proc/{pid}/cwd").samefile(self.data)
         except OSError:
             return False
 
@@ -271,7 +276,7 @@ def find_binaries() -> Path:
         if (folder / "postgres").exists():
             return folder.resolve()
     raise EmbeddedError(
-        "There is no embedded PostgreSQL for this machine: install PostgreSQL 15 or newer and set DATABASE_URL."
+        "There is no embedded PostgreSQL for this machine: set DATABASE_URL to a server, version 15 or newer."
     )
 
 
