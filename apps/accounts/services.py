@@ -1,0 +1,143 @@
+"""Organizations and API keys: making, finding and ending them."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db.models import F, Q
+
+from apps.accounts.errors import KeyExpired, KeyRevoked, QuotaExhausted, ScopeDenied, Unauthorized
+from apps.accounts.models import SCOPES, ApiKey, Organization
+from apps.core.errors import ValidationFailed
+
+KEY_PREFIX = "mh_"
+_SECRET_BYTES = 32
+_SHOWN_CHARACTERS = 10
+_LAST_USED_STEP = timedelta(minutes=1)
+
+
+def create_organization(*, name: str, now: datetime) -> Organization:
+    """A new tenant."""
+    name = name.strip()
+    if not name or len(name) > 200:
+        raise ValidationFailed("name", "An organization's name has 1 to 200 characters.")
+    return Organization.objects.create(name=name)
+
+
+def suspend_organization(*, organization: Organization, reason: str, now: datetime) -> None:
+    """Stop all sending of an organization; what waits stays in the queue."""
+    organization.suspended_at = organization.suspended_at or now
+    organization.suspended_reason = reason
+    organization.save(update_fields=["suspended_at", "suspended_reason", "updated_at"])
+
+
+def reinstate_organization(*, organization: Organization) -> None:
+    """Let a suspended organization send again."""
+    organization.suspended_at = None
+    organization.suspended_reason = ""
+    organization.save(update_fields=["suspended_at", "suspended_reason", "updated_at"])
+
+
+def create_api_key(
+    *,
+    organization: Organization | None,
+    name: str,
+    scopes: Sequence[str],
+    now: datetime,
+    allowed_domains: Sequence[str] | None = None,
+    inbox_ids: Sequence[UUID] | None = None,
+    max_inboxes: int | None = None,
+    expires_at: datetime | None = None,
+    maker: ApiKey | None = None,
+) -> tuple[ApiKey, str]:
+    """A new key and its secret, which is shown this once and never stored.
+
+    `organization` None makes a platform key. `maker` is the key that asks, if one does: what it makes is never
+    stronger than itself. Raises ValidationFailed, ScopeDenied.
+    """
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown:
+        raise ValidationFailed("scopes", f"Unknown scope {unknown[0]!r}; known are: {', '.join(SCOPES)}.")
+    if expires_at is not None and expires_at <= now:
+        raise ValidationFailed("expires_at", "The time lies in the past.")
+    key = ApiKey(
+        organization=organization,
+        name=name,
+        scopes=[scope for scope in SCOPES if scope in scopes],
+        allowed_domains=None if allowed_domains is None else list(allowed_domains),
+        inbox_ids=None if inbox_ids is None else list(inbox_ids),
+        max_inboxes=max_inboxes,
+        expires_at=expires_at,
+    )
+    if maker is not None:
+        _refuse_stronger(key, maker)
+    secret = KEY_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+    key.prefix = secret[:_SHOWN_CHARACTERS]
+    key.key_hash = hash_key(secret)
+    key.save(force_insert=True)
+    return key, secret
+
+
+def _refuse_stronger(key: ApiKey, maker: ApiKey) -> None:
+    """No key makes a key that may do more, see more, make more, or live longer than itself."""
+    excess = sorted(set(key.scopes) - set(maker.scopes))
+    if excess:
+        raise ScopeDenied(
+            f"This key does not carry the scope {excess[0]!r}, so it cannot give it to another."
+        )
+    for field in ("allowed_domains", "inbox_ids"):
+        limit, wanted = getattr(maker, field), getattr(key, field)
+        if limit is not None and (wanted is None or not set(wanted) <= set(limit)):
+            raise ScopeDenied(f"This key is narrowed by {field}; a key that it makes has to lie within them.")
+    if maker.max_inboxes is not None:
+        left = maker.max_inboxes - maker.used_count
+        if key.max_inboxes is None or key.max_inboxes > left:
+            raise ScopeDenied(f"This key may still make {left} inboxes; give max_inboxes of at most that.")
+    if maker.expires_at is not None and (key.expires_at is None or key.expires_at > maker.expires_at):
+        raise ScopeDenied(
+            f"This key ends at {maker.expires_at:%Y-%m-%dT%H:%M:%SZ}; give an expires_at before that."
+        )
+
+
+def hash_key(secret: str) -> bytes:
+    """What a key is found by: its secret has 256 random bits, so a plain SHA-256 cannot be searched."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def authenticate_key(*, secret: str, now: datetime) -> ApiKey:
+    """The key of this secret with its organization; raises Unauthorized, KeyExpired or KeyRevoked."""
+    if not secret.startswith(KEY_PREFIX) or len(secret) > 200:
+        raise Unauthorized
+    key = ApiKey.objects.select_related("organization").filter(key_hash=hash_key(secret)).first()
+    if key is None:
+        raise Unauthorized
+    if key.revoked_at is not None:
+        raise KeyRevoked
+    if key.is_expired(now):
+        raise KeyExpired
+    if key.last_used_at is None or now - key.last_used_at >= _LAST_USED_STEP:
+        stale = Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - _LAST_USED_STEP)
+        ApiKey.objects.filter(stale, id=key.id).update(last_used_at=now)
+    return key
+
+
+def revoke_api_key(*, key: ApiKey, now: datetime) -> None:
+    """End a key at once, everywhere."""
+    ApiKey.objects.filter(id=key.id, revoked_at__isnull=True).update(revoked_at=now)
+    key.refresh_from_db(fields=["revoked_at"])
+
+
+def spend_inbox_quota(*, key: ApiKey) -> None:
+    """Count one inbox against the key's lifetime number, exactly under concurrency; raises QuotaExhausted.
+
+    A key without a number is not touched. Call it in the transaction that makes the inbox.
+    """
+    if key.max_inboxes is None:
+        return
+    spent = ApiKey.objects.filter(id=key.id, used_count__lt=F("max_inboxes")).update(
+        used_count=F("used_count") + 1
+    )
+    if not spent:
+        raise QuotaExhausted(f"This key has made all of the {key.max_inboxes} inboxes that it may make.")

@@ -1,0 +1,264 @@
+"""Sending: from a request to a stored message and a queue row per recipient, in one transaction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+
+from apps.accounts.errors import OrganizationSuspended
+from apps.core.doorbell import ring_on_commit
+from apps.core.errors import NotFound, ValidationFailed
+from apps.core.ids import new_id
+from apps.delivery.lanes import find_lanes, make_lanes_due
+from apps.delivery.models import Delivery, Lane
+from apps.delivery.services.routing import route_recipients
+from apps.delivery.states import DeliveryStatus
+from apps.events.models import EventType
+from apps.events.services import NewEvent, record_events
+from apps.mail.errors import MessageTooLarge
+from apps.mail.models import Message
+from apps.mail.services import OutboundMail, store_outbound
+from apps.mailboxes.errors import InboxDeleted, InboxPaused, InboxSuspended
+from apps.mailboxes.models import Mailbox
+from apps.mailboxes.services import count_sends, limit_reached
+from mailhost.address import Address, NamedAddress, parse_address, parse_named_address
+from mailhost.errors import InvalidAddress, InvalidHeader
+from mailhost.message.compose import OutgoingAttachment, OutgoingMail, compose_message
+
+MAX_RECIPIENTS = 50
+MAX_ATTACHMENT_OCTETS = 25 * 1024 * 1024
+MAX_MESSAGE_OCTETS = 36 * 1024 * 1024
+MAX_ATTACHMENTS = 100
+MAX_LABELS = 50
+MAX_REFERENCES = 50
+DELIVER_TASK = "apps.delivery.tasks.deliver"
+
+
+@dataclass(frozen=True, slots=True)
+class SendRequest:
+    """What a caller asks to send; addresses as text, `Name <addr>` accepted.
+
+    `in_reply_to` is a message of the same mailbox: headers and thread follow from it. `thread_id` alone puts the
+    message into a thread, as an answer to its newest message.
+    """
+
+    to: Sequence[str] = ()
+    cc: Sequence[str] = ()
+    bcc: Sequence[str] = ()
+    subject: str = ""
+    text: str | None = None
+    html: str | None = None
+    reply_to: Sequence[str] = ()
+    headers: Sequence[tuple[str, str]] = ()
+    attachments: Sequence[OutgoingAttachment] = ()
+    labels: Sequence[str] = ()
+    in_reply_to: UUID | None = None
+    thread_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """What was accepted: the stored message and one delivery per recipient."""
+
+    message: Message
+    deliveries: list[Delivery]
+
+
+@dataclass(slots=True)
+class _People:
+    """The recipients of a request, each address once, with the header it belongs to."""
+
+    to: list[NamedAddress] = field(default_factory=list)
+    cc: list[NamedAddress] = field(default_factory=list)
+    bcc: list[NamedAddress] = field(default_factory=list)
+    reply_to: list[NamedAddress] = field(default_factory=list)
+
+    def unique(self) -> dict[str, tuple[str, Address]]:
+        """Compare key -> (kind, address); the first mention of an address counts."""
+        found: dict[str, tuple[str, Address]] = {}
+        for kind in ("to", "cc", "bcc"):
+            for person in getattr(self, kind):
+                found.setdefault(person.address.key, (kind, person.address))
+        return found
+
+
+def send_message(*, mailbox: Mailbox, request: SendRequest, now: datetime) -> SentMessage:
+    """Accept a message for sending: it is stored, queued and counted when this returns, or nothing is.
+
+    `mailbox` comes with its organization, domain and usage loaded. Raises ValidationFailed, MessageTooLarge,
+    NotFound (what it answers), InboxSuspended, InboxPaused, InboxDeleted, OrganizationSuspended, DailyLimitReached.
+    """
+    people = _read_people(request)
+    recipients = people.unique()
+    _check_sizes(request, len(recipients))
+    _check_may_send(mailbox)
+    if mailbox.daily_send_limit is not None:
+        # A cheap look before the work; the exact count is the transaction's last statement.
+        if mailbox.usage.sends_on(now.date()) + len(recipients) > mailbox.daily_send_limit:
+            raise limit_reached(mailbox, now)
+    parent = _find_parent(mailbox, request)
+    mail = _make_mail(mailbox, request, people, parent, now)
+    raw = _compose(mail)
+    with transaction.atomic():
+        thread_id = parent.thread_id if parent is not None else request.thread_id
+        outbound = OutboundMail(mail, raw, people.bcc, request.labels, thread_id)
+        message = store_outbound(mailbox=mailbox, outbound=outbound, now=now)
+        deliveries = _queue(mailbox, message, recipients, now)
+        count_sends(mailbox=mailbox, count=len(deliveries), now=now)
+        ring_on_commit(DELIVER_TASK)
+    return SentMessage(message, deliveries)
+
+
+def _read_people(request: SendRequest) -> _People:
+    people = _People()
+    for kind in ("to", "cc", "bcc", "reply_to"):
+        values: Sequence[str] = getattr(request, kind)
+        if len(values) > MAX_RECIPIENTS:
+            raise ValidationFailed(kind, f"A message has at most {MAX_RECIPIENTS} recipients in all.")
+        for value in values:
+            try:
+                getattr(people, kind).append(parse_named_address(value))
+            except InvalidAddress as error:
+                raise ValidationFailed(kind, f"{value[:100]!r} is not an address. {error}") from None
+    return people
+
+
+def _check_sizes(request: SendRequest, recipient_count: int) -> None:
+    if recipient_count == 0:
+        raise ValidationFailed("to", "A message needs at least one recipient in to, cc or bcc.")
+    if recipient_count > MAX_RECIPIENTS:
+        raise ValidationFailed("to", f"A message has at most {MAX_RECIPIENTS} recipients in all.")
+    if len(request.labels) > MAX_LABELS or any(not 0 < len(label) <= 100 for label in request.labels):
+        raise ValidationFailed("labels", f"At most {MAX_LABELS} labels of 1 to 100 characters.")
+    if any("\0" in label for label in request.labels):
+        raise ValidationFailed("labels", "A label cannot hold a NUL character.")
+    for name in ("text", "html"):
+        if "\0" in (getattr(request, name) or ""):
+            raise ValidationFailed(name, "Text cannot hold a NUL character.")
+    if len(request.attachments) > MAX_ATTACHMENTS:
+        raise ValidationFailed("attachments", f"A message has at most {MAX_ATTACHMENTS} attachments.")
+    octets = sum(len(attachment.content) for attachment in request.attachments)
+    if octets > MAX_ATTACHMENT_OCTETS:
+        raise MessageTooLarge(
+            f"The attachments are {octets} octets in all; at most {MAX_ATTACHMENT_OCTETS} are taken."
+        )
+
+
+def _check_may_send(mailbox: Mailbox) -> None:
+    """Whether this mailbox's status lets it send now."""
+    status = Mailbox.Status(mailbox.status)
+    if status == Mailbox.Status.DELETED:
+        raise InboxDeleted
+    if mailbox.organization.is_suspended:
+        raise OrganizationSuspended
+    if status == Mailbox.Status.SUSPENDED:
+        raise InboxSuspended
+    if status == Mailbox.Status.PAUSED:
+        raise InboxPaused
+
+
+def _find_parent(mailbox: Mailbox, request: SendRequest) -> Message | None:
+    """The message that this one answers, in the same mailbox; raises NotFound."""
+    messages = Message.objects.filter(mailbox_id=mailbox.id)
+    if request.in_reply_to is not None:
+        parent = messages.filter(id=request.in_reply_to).first()
+        if parent is None:
+            raise NotFound("in_reply_to names no message of this inbox.")
+        if request.thread_id is not None and parent.thread_id != request.thread_id:
+            raise ValidationFailed("thread_id", "The message in in_reply_to belongs to another thread.")
+        return parent
+    if request.thread_id is None:
+        return None
+    parent = messages.filter(thread_id=request.thread_id).order_by("-id").first()
+    if parent is None:
+        raise NotFound("thread_id names no thread of this inbox.")
+    return parent
+
+
+def _make_mail(
+    mailbox: Mailbox, request: SendRequest, people: _People, parent: Message | None, now: datetime
+) -> OutgoingMail:
+    references: list[str] = []
+    if parent is not None and parent.rfc_message_id:
+        # RFC 5322, section 3.6.4: the parent's References, then its Message-ID; the first one names the root.
+        earlier = list(parent.references) or ([parent.in_reply_to] if parent.in_reply_to else [])
+        references = [*earlier[:1], *earlier[1:][-MAX_REFERENCES:], parent.rfc_message_id]
+    return OutgoingMail(
+        sender=NamedAddress(parse_address(mailbox.address), mailbox.display_name),
+        to=people.to,
+        cc=people.cc,
+        reply_to=people.reply_to,
+        subject=request.subject,
+        text=request.text,
+        html=request.html,
+        headers=list(request.headers),
+        attachments=list(request.attachments),
+        message_id=f"<{new_id().hex}@{mailbox.domain.name}>",
+        date=now,
+        in_reply_to=parent.rfc_message_id if parent is not None and parent.rfc_message_id else None,
+        references=list(dict.fromkeys(references)),
+    )
+
+
+def _compose(mail: OutgoingMail) -> bytes:
+    try:
+        raw = compose_message(mail).raw
+    except InvalidHeader as error:
+        raise ValidationFailed("headers", str(error)) from None
+    if len(raw) > MAX_MESSAGE_OCTETS:
+        raise MessageTooLarge(f"The message is {len(raw)} octets; at most {MAX_MESSAGE_OCTETS} are taken.")
+    return raw
+
+
+def _queue(
+    mailbox: Mailbox, message: Message, recipients: Mapping[str, tuple[str, Address]], now: datetime
+) -> list[Delivery]:
+    """A delivery per recipient, in its lane; in hold mode what would leave the machine is held."""
+    destinations = route_recipients([address for _, address in recipients.values()])
+    lanes = find_lanes(organization_id=mailbox.organization_id, destinations=destinations)
+    holding = settings.MAILHOST_DELIVERY == "hold"
+    deliveries = []
+    for (kind, address), destination in zip(recipients.values(), destinations, strict=True):
+        held = holding and destination != Lane.LOCAL
+        deliveries.append(
+            Delivery(
+                organization_id=mailbox.organization_id,
+                mailbox_id=mailbox.id,
+                message=message,
+                lane_id=lanes[destination],
+                kind=kind,
+                address=address.text,
+                status=DeliveryStatus.HELD if held else DeliveryStatus.QUEUED,
+                reason="hold_mode" if held else "",
+                next_attempt_at=None if held else now,
+                created_at=now,
+            )
+        )
+    Delivery.objects.bulk_create(deliveries)
+    record_events(events=_accepted_events(message, deliveries), now=now)
+    waiting = {delivery.lane_id: now for delivery in deliveries if delivery.status == DeliveryStatus.QUEUED}
+    if waiting:
+        make_lanes_due(due=waiting)
+    return deliveries
+
+
+def _accepted_events(message: Message, deliveries: list[Delivery]) -> list[NewEvent]:
+    """message.queued, message.held, or one of each: which recipients each is about."""
+    events = []
+    for status, event in (
+        (DeliveryStatus.QUEUED, EventType.MESSAGE_QUEUED),
+        (DeliveryStatus.HELD, EventType.MESSAGE_HELD),
+    ):
+        addresses = [delivery.address for delivery in deliveries if delivery.status == status]
+        if addresses:
+            data = {
+                "message_id": str(message.id),
+                "thread_id": str(message.thread_id),
+                "subject": message.subject[:500],
+                "recipients": addresses,
+            }
+            events.append(NewEvent(event, message.organization_id, message.mailbox_id, data))
+    return events

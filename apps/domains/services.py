@@ -1,0 +1,158 @@
+"""Domains: claiming a name, making its keys, and checking what its DNS says."""
+
+import asyncio
+import secrets
+from datetime import datetime
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from apps.accounts.models import Organization
+from apps.core.errors import Conflict, ValidationFailed
+from apps.domains.checks import Finding, check_records
+from apps.domains.models import DkimKey, Domain
+from apps.domains.selectors import dns_records
+from apps.events.models import EventType
+from apps.events.services import NewEvent, record_events
+from mailhost.address import domain_key
+from mailhost.auth.dkim import generate_dkim_key
+from mailhost.dns.resolver import Resolver
+from mailhost.errors import InvalidDomain
+
+_Status = Domain.Status
+
+
+def create_domain(*, organization: Organization, name: str, now: datetime) -> Domain:
+    """Claim a name and generate its signing keys; pending until its records are found.
+
+    Raises ValidationFailed for a name that is none, Conflict when it is claimed already.
+    """
+    key = _read_name(name)
+    if Domain.objects.filter(name=key, organization__isnull=True).exists():
+        raise Conflict(
+            f"{key} belongs to this installation.", fix="Use it as it is, or add a name of your own."
+        )
+    if Domain.objects.filter(name=key, ownership_verified_at__isnull=False).exists():
+        raise Conflict(
+            f"{key} is already a verified domain here.",
+            fix="If it is yours, find it in GET /v1/domains; else ask the organization that holds it to remove it.",
+        )
+    try:
+        with transaction.atomic():
+            domain = Domain.objects.create(
+                organization=organization, name=key, ownership_token=secrets.token_hex(16)
+            )
+            _make_keys(domain)
+    except IntegrityError:
+        raise Conflict(
+            f"Your organization has added {key} already.", fix="Find it in GET /v1/domains."
+        ) from None
+    return domain
+
+
+def ensure_shared_domain(*, name: str, now: datetime) -> Domain:
+    """The installation's shared domain of this name, made when absent; it is its operator's, so it needs no proof."""
+    key = _read_name(name)
+    with transaction.atomic():
+        domain, created = Domain.objects.get_or_create(
+            organization=None,
+            name=key,
+            defaults={
+                "ownership_token": secrets.token_hex(16),
+                "ownership_verified_at": now,
+                "status": _Status.VERIFIED,
+                "sending_status": _Status.VERIFIED,
+                "receiving_status": _Status.VERIFIED,
+            },
+        )
+        if created:
+            _make_keys(domain)
+    return domain
+
+
+def _read_name(name: str) -> str:
+    try:
+        key = domain_key(name)
+    except InvalidDomain as error:
+        raise ValidationFailed("domain", str(error)) from None
+    if "." not in key:
+        raise ValidationFailed("domain", "A mail domain has at least two labels, such as mail.example.com.")
+    return key
+
+
+def _make_keys(domain: Domain) -> None:
+    """One RSA-2048 key, which every receiver verifies, and one Ed25519 key (RFC 8463)."""
+    for algorithm, selector in ((DkimKey.Algorithm.RSA, "mh1r"), (DkimKey.Algorithm.ED25519, "mh1e")):
+        pair = generate_dkim_key(algorithm.value)
+        key = DkimKey(domain=domain, selector=selector, algorithm=algorithm, public_key=pair.public_key)
+        key.private_pem = pair.private_pem
+        key.save(force_insert=True)
+
+
+def verify_domain(*, domain: Domain, now: datetime) -> Domain:
+    """Look every record up, write down what was found, and move the domain's statuses accordingly.
+
+    Sending needs ownership and a DKIM key; receiving needs ownership and the MX. The look-ups happen before the
+    transaction. Raises Conflict when another organization proved the name first.
+    """
+    if domain.is_shared:
+        return domain
+    findings = asyncio.run(
+        check_records(dns_records(domain), Resolver(settings.MAILHOST_DNS_SERVERS or None, timeout=5.0))
+    )
+    try:
+        with transaction.atomic():
+            domain = Domain.objects.select_for_update().get(id=domain.id)
+            _apply_findings(domain, findings, now)
+    except IntegrityError:
+        raise Conflict(f"{domain.name} was verified by another organization.") from None
+    return domain
+
+
+def _apply_findings(domain: Domain, findings: list[Finding], now: datetime) -> None:
+    before = domain.status
+    domain.record_checks = {
+        finding.key: {"status": finding.status, "found": finding.found, "fix": finding.fix}
+        for finding in findings
+    }
+    domain.last_checked_at = now
+    # The RSA key decides: many receivers cannot verify Ed25519 yet (RFC 8463, section 5).
+    rsa = {f"dkim:{key.selector}" for key in domain.dkim_keys.all() if key.algorithm == DkimKey.Algorithm.RSA}
+    decisive = [finding for finding in findings if finding.purpose != "dkim" or finding.key in rsa]
+    valid = {finding.purpose for finding in decisive if finding.status == "valid"}
+    unknown = {finding.purpose for finding in decisive if finding.status == "dns_error"}
+    if "ownership" in valid and domain.ownership_verified_at is None:
+        domain.ownership_verified_at = now
+    proved = domain.ownership_verified_at is not None
+    domain.sending_status = _judge(domain.sending_status, proved and "dkim" in valid, "dkim" in unknown)
+    domain.receiving_status = _judge(domain.receiving_status, proved and "mx" in valid, "mx" in unknown)
+    domain.status = _overall(domain)
+    domain.save()
+    events = {
+        _Status.VERIFIED: EventType.DOMAIN_VERIFIED,
+        _Status.DEGRADED: EventType.DOMAIN_DEGRADED,
+        _Status.FAILED: EventType.DOMAIN_FAILED,
+    }
+    event = events.get(_Status(domain.status))
+    if domain.status != before and event is not None and domain.organization_id is not None:
+        data = {"domain": domain.name, "status": domain.status}
+        record_events(events=[NewEvent(event, domain.organization_id, data=data)], now=now)
+
+
+def _judge(before: str, stands: bool, unknown: bool) -> str:
+    """One side's new status: a DNS server that does not answer changes nothing."""
+    if stands:
+        return _Status.VERIFIED
+    if unknown or before == _Status.PENDING:
+        return before
+    return _Status.FAILED
+
+
+def _overall(domain: Domain) -> str:
+    sides = {domain.sending_status, domain.receiving_status}
+    if sides == {_Status.VERIFIED}:
+        return _Status.VERIFIED
+    if domain.sending_status == _Status.VERIFIED:
+        # Sending works, receiving is not (or no longer) set up: usable, and worth a look.
+        return _Status.DEGRADED if domain.receiving_status == _Status.FAILED else _Status.VERIFIED
+    return _Status.FAILED if _Status.FAILED in sides else _Status.PENDING

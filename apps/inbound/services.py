@@ -1,0 +1,111 @@
+"""Mail from other servers: is the recipient ours, and into the mailboxes with it (design: life of an incoming mail)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+
+from apps.mail.services import Deposit, DepositResult, deposit_messages
+from apps.mailboxes.selectors import Recipient, RecipientState, find_recipients
+from mailhost.message.parse import ParsedMessage, parse_message
+from mailhost.smtp.replies import Reply
+
+log = structlog.get_logger(__name__)
+
+ACCEPTED = Reply(250, "2.0.0", "OK: stored")
+TRY_AGAIN = Reply(451, "4.3.0", "Temporary trouble here, please try again later")
+_NO_SUCH_USER = Reply(550, "5.1.1", "No such mailbox here")
+_REFUSALS = {
+    RecipientState.UNKNOWN: _NO_SUCH_USER,
+    RecipientState.DELETED: _NO_SUCH_USER,
+    RecipientState.SUSPENDED: Reply(550, "5.2.1", "This mailbox is disabled"),
+    RecipientState.INVALID: Reply(553, "5.1.3", "That is not a mail address"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientVerdict:
+    """The answer at RCPT: a mailbox, or the reply that refuses."""
+
+    mailbox_id: UUID | None
+    refusal: Reply | None
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingMail:
+    """A mail as it came over SMTP; `raw` is what is stored, our Received field on top of it."""
+
+    raw: bytes
+    mail_from: str
+    recipients: list[str]
+    client_ip: str
+    helo: str
+    tls: bool
+    smtputf8: bool
+    received_at: datetime
+
+
+def resolve_recipients(*, addresses: Sequence[str], now: datetime) -> list[RecipientVerdict]:
+    """Whether each address takes mail, in order, by one query (RFC 5321, section 3.3)."""
+    return [_judge(recipient) for recipient in find_recipients(addresses)]
+
+
+def _judge(recipient: Recipient) -> RecipientVerdict:
+    if recipient.state == RecipientState.ACCEPTS and recipient.mailbox is not None:
+        return RecipientVerdict(recipient.mailbox.id, None)
+    return RecipientVerdict(None, _REFUSALS[recipient.state])
+
+
+def accept_mails(*, mails: Sequence[IncomingMail], now: datetime) -> list[Reply]:
+    """Store a group of mails in one transaction; the reply for each, 250 only after COMMIT.
+
+    When the group fails each mail gets a transaction of its own, and only the culprit suffers: it is stored with its
+    parsed fields emptied and a defect noted, or answered 451. When the database itself is away all get 451: a
+    duplicate is allowed, a loss is not.
+    """
+    parsed = [parse_message(mail.raw) for mail in mails]
+    try:
+        return _store_group(mails, parsed, now)
+    except (OperationalError, InterfaceError) as error:
+        log.error("inbound.database_away", error=str(error), mails=len(mails))
+        return [TRY_AGAIN] * len(mails)
+    except (DatabaseError, ValueError) as error:
+        log.warning("inbound.group_failed", error=str(error), mails=len(mails))
+    return [_store_alone(mail, fields, now) for mail, fields in zip(mails, parsed, strict=True)]
+
+
+def _store_group(
+    mails: Sequence[IncomingMail], parsed: Sequence[ParsedMessage], now: datetime
+) -> list[Reply]:
+    deposits = [
+        Deposit(recipients=mail.recipients, raw=mail.raw, parsed=fields, mail_from=mail.mail_from)
+        for mail, fields in zip(mails, parsed, strict=True)
+    ]
+    with transaction.atomic():
+        results = deposit_messages(deposits=deposits, now=now)
+    return [_reply(result) for result in results]
+
+
+def _reply(results: list[DepositResult]) -> Reply:
+    """250 when at least one recipient has the mail; the others were deleted since RCPT and get nothing."""
+    if any(result.message_id is not None for result in results):
+        return ACCEPTED
+    return _REFUSALS[results[0].state] if results else TRY_AGAIN
+
+
+def _store_alone(mail: IncomingMail, parsed: ParsedMessage, now: datetime) -> Reply:
+    """One mail by itself; if its parsed fields are the trouble, without them: the raw octets are the mail."""
+    for fields in (parsed, ParsedMessage(defects=["The parsed fields could not be stored."])):
+        try:
+            return _store_group([mail], [fields], now)[0]
+        except (OperationalError, InterfaceError) as error:
+            log.error("inbound.database_away", error=str(error), mails=1)
+            return TRY_AGAIN
+        except (DatabaseError, ValueError) as error:
+            log.warning(
+                "inbound.mail_failed", error=str(error), mail_from=mail.mail_from, octets=len(mail.raw)
+            )
+    return TRY_AGAIN

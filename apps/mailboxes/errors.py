@@ -1,0 +1,38 @@
+"""What can be wrong with a mailbox. The API calls it an inbox, and so do these sentences."""
+
+from apps.core.errors import DomainError
+
+
+class AddressTaken(DomainError):
+    """The address is taken."""
+
+    code = "address_taken"
+    fix = "Choose another username, or leave it out to get a generated one."
+
+
+class InboxSuspended(DomainError):
+    """The inbox is suspended; it cannot send or receive."""
+
+    code = "inbox_suspended"
+    fix = "See suspended_reason; an administrator of your organization can reinstate it."
+
+
+class InboxPaused(DomainError):
+    """The inbox is paused: it receives, but does not send."""
+
+    code = "inbox_paused"
+    fix = "PATCH the inbox with status active to send again."
+
+
+class InboxDeleted(DomainError):
+    """The inbox was deleted."""
+
+    code = "inbox_deleted"
+    fix = "Create a new inbox."
+
+
+class DailyLimitReached(DomainError):
+    """The inbox has used up its sends of today."""
+
+    code = "daily_limit_reached"
+    fix = "Wait until Retry-After seconds have passed (midnight UTC), or ask for a higher daily_send_limit."

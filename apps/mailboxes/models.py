@@ -1,0 +1,130 @@
+"""Mailboxes: addresses that send and receive, their groups, and their counters."""
+
+from datetime import date
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from apps.accounts.models import Organization
+from apps.core.models import BaseModel
+from apps.domains.models import Domain
+from apps.mailboxes.querysets import MailboxQuerySet
+
+DEFAULT_DAILY_SEND_LIMIT = 1000
+"""Recipients a day that a new mailbox may write to, unless an administrator says otherwise."""
+
+
+class Pod(BaseModel):
+    """A named group of mailboxes inside an organization; each organization has one default pod."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="pods")
+    name = models.CharField(max_length=200)
+    client_id = models.CharField(max_length=256, null=True, blank=True)
+    is_default = models.BooleanField(default=False, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["organization"], condition=Q(is_default=True), name="mailboxes_pod_one_default"
+            ),
+            models.UniqueConstraint(fields=["organization", "client_id"], name="mailboxes_pod_client_id"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Mailbox(BaseModel):
+    """An address that sends and receives. The REST API calls it an inbox."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        PAUSED = "paused"
+        SUSPENDED = "suspended"
+        DELETED = "deleted"
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="mailboxes")
+    pod = models.ForeignKey(Pod, on_delete=models.PROTECT, related_name="mailboxes")
+    domain = models.ForeignKey(Domain, on_delete=models.PROTECT, related_name="mailboxes")
+    username = models.CharField(max_length=64)
+    address = models.CharField(max_length=320, help_text="As given when it was created.")
+    address_key = models.CharField(
+        max_length=320, null=True, blank=True, unique=True, editable=False,
+        help_text="What addresses are compared by; empty once the address is free again.",
+    )  # fmt: skip
+    display_name = models.CharField(max_length=255, blank=True)
+    status = models.CharField(max_length=10, choices=Status, default=Status.ACTIVE)
+    suspended_reason = models.CharField(max_length=500, blank=True)
+    daily_send_limit = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        default=DEFAULT_DAILY_SEND_LIMIT,
+        help_text="Recipients a UTC day; empty: no limit.",
+    )
+    client_id = models.CharField(max_length=256, null=True, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    webhook_url = models.CharField(max_length=2000, null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = MailboxQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "mailboxes"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["organization", "client_id"],
+                condition=Q(deleted_at__isnull=True),
+                name="mailboxes_mailbox_client_id",
+            ),  # fmt: skip
+            models.CheckConstraint(
+                condition=Q(status="deleted", deleted_at__isnull=False)
+                | (~Q(status="deleted") & Q(deleted_at__isnull=True)),
+                name="mailboxes_mailbox_deleted_at",
+            ),
+        ]
+        indexes: ClassVar = [models.Index(fields=["organization", "-id"], name="mailboxes_by_organization")]
+
+    def __str__(self) -> str:
+        return self.address
+
+
+class MailboxUsage(models.Model):
+    """The counters of a mailbox, in a narrow row of their own, since every send writes it.
+
+    `sends_today` belongs to `day`: on any other day it counts as 0, so that no limit depends on a clock task.
+    """
+
+    mailbox = models.OneToOneField(Mailbox, on_delete=models.CASCADE, primary_key=True, related_name="usage")
+    day = models.DateField()
+    sends_today = models.PositiveIntegerField(default=0)
+    total_sent = models.PositiveBigIntegerField(default=0)
+    total_received = models.PositiveBigIntegerField(default=0)
+    bounce_count = models.PositiveBigIntegerField(default=0)
+    complaint_count = models.PositiveBigIntegerField(default=0)
+    stored_bytes = models.BigIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "mailbox usage"
+
+    def __str__(self) -> str:
+        return f"{self.sends_today} on {self.day}"
+
+    def sends_on(self, day: date) -> int:
+        """Recipients accepted for sending on that UTC day."""
+        return self.sends_today if self.day == day else 0
+
+
+class AddressReservation(models.Model):
+    """An address freed by a purge, kept for its organization for a while so that nobody else gets its mail."""
+
+    address_key = models.CharField(max_length=320, primary_key=True)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.address_key

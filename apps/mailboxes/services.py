@@ -1,0 +1,359 @@
+"""Mailboxes: making, changing and ending them, and their counters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+
+from apps.accounts.errors import ScopeDenied
+from apps.accounts.models import ApiKey, Organization
+from apps.accounts.services import spend_inbox_quota
+from apps.core.errors import Conflict, NotFound, ValidationFailed
+from apps.domains.errors import DomainNotVerified
+from apps.domains.models import Domain
+from apps.domains.selectors import get_usable_domain
+from apps.events.models import EventType
+from apps.events.services import NewEvent, record_events
+from apps.mailboxes.errors import AddressTaken, DailyLimitReached, InboxDeleted
+from apps.mailboxes.models import (
+    DEFAULT_DAILY_SEND_LIMIT,
+    AddressReservation,
+    Mailbox,
+    MailboxUsage,
+    Pod,
+)
+from apps.mailboxes.names import RESERVED, generate_username
+from mailhost.address import Address, domain_key, parse_address
+from mailhost.errors import InvalidAddress, InvalidDomain
+
+_NAME_TRIES = 8
+_METADATA_LIMIT = 16 * 1024
+RESERVED_AFTER_PURGE = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class NewMailbox:
+    """What a creation may say; everything is optional."""
+
+    username: str | None = None
+    domain: str | None = None
+    display_name: str = ""
+    client_id: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    webhook_url: str | None = None
+    pod_id: UUID | None = None
+    daily_send_limit: int | None = DEFAULT_DAILY_SEND_LIMIT
+
+
+def create_mailbox(
+    *, organization: Organization, wanted: NewMailbox, now: datetime, key: ApiKey | None = None
+) -> tuple[Mailbox, bool]:
+    """A new mailbox and True; or the one that was made with the same client_id, and False.
+
+    `key` is the API key that asks: its allowed_domains and max_inboxes hold. Raises AddressTaken, ScopeDenied,
+    QuotaExhausted, DomainNotVerified, NotFound (domain, pod), ValidationFailed, Conflict.
+    """
+    _check_fields(wanted)
+    domain = _choose_domain(organization, wanted.domain, key)
+    pod = _choose_pod(organization, wanted.pod_id)
+    for _ in range(_NAME_TRIES):
+        known = _find_by_client_id(organization, wanted.client_id)
+        if known is not None:
+            return known, False
+        address = _make_address(wanted.username or generate_username(), domain)
+        if not _is_free(address, organization, now):
+            if wanted.username:
+                raise AddressTaken(f"{address.text} is taken.")
+            continue
+        mailbox = _insert_mailbox(organization, domain, pod, address, wanted, key, now)
+        if mailbox is not None:
+            return mailbox, True
+    raise Conflict("No free address was found.", fix="Send the request again, or give a username.")
+
+
+def _check_fields(wanted: NewMailbox) -> None:
+    if any(char in wanted.display_name for char in "\r\n\0"):
+        raise ValidationFailed("display_name", "A display name is one line of text.")
+    if len(wanted.display_name) > 255:
+        raise ValidationFailed("display_name", "A display name has at most 255 characters.")
+    if wanted.client_id is not None and not 1 <= len(wanted.client_id) <= 256:
+        raise ValidationFailed("client_id", "A client_id has 1 to 256 characters.")
+    _check_metadata(wanted.metadata or {})
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    if len(repr(metadata)) > _METADATA_LIMIT:
+        raise ValidationFailed("metadata", f"Metadata has at most {_METADATA_LIMIT} characters.")
+    if "\\x00" in repr(metadata):
+        raise ValidationFailed("metadata", "Metadata cannot hold a NUL character.")
+
+
+def _choose_domain(organization: Organization, name: str | None, key: ApiKey | None) -> Domain:
+    allowed = None if key is None else key.allowed_domains
+    if not name:
+        name = settings.MAILHOST_DEFAULT_DOMAIN
+        if allowed and name not in allowed:
+            name = allowed[0]
+    try:
+        name = domain_key(name)
+    except InvalidDomain as error:
+        raise ValidationFailed("domain", str(error)) from None
+    if allowed is not None and name not in allowed:
+        raise ScopeDenied(f"This key may make inboxes on {', '.join(allowed)} only, not on {name}.")
+    domain = get_usable_domain(organization_id=organization.id, name=name)
+    if domain.ownership_verified_at is None or not domain.can_send:
+        raise DomainNotVerified(f"{name} is not verified yet.")
+    return domain
+
+
+def _choose_pod(organization: Organization, pod_id: UUID | None) -> Pod:
+    if pod_id is None:
+        return ensure_default_pod(organization=organization)
+    pod = Pod.objects.filter(organization=organization, id=pod_id).first()
+    if pod is None:
+        raise NotFound("There is no such pod in your organization.")
+    return pod
+
+
+def ensure_default_pod(*, organization: Organization) -> Pod:
+    """The organization's default pod, made at first use."""
+    pod = Pod.objects.filter(organization=organization, is_default=True).first()
+    if pod is not None:
+        return pod
+    pod, _ = Pod.objects.get_or_create(
+        organization=organization, is_default=True, defaults={"name": "Default"}
+    )
+    return pod
+
+
+def _find_by_client_id(organization: Organization, client_id: str | None) -> Mailbox | None:
+    if client_id is None:
+        return None
+    return (
+        Mailbox.objects.select_related("usage", "domain")
+        .filter(organization=organization, client_id=client_id, deleted_at__isnull=True)
+        .first()
+    )
+
+
+def _make_address(username: str, domain: Domain) -> Address:
+    """The address of a username on a domain, checked for what our own mailboxes allow."""
+    try:
+        address = parse_address(f"{username}@{domain.name}")
+    except InvalidAddress as error:
+        raise ValidationFailed("username", str(error)) from None
+    if address.tag is not None or address.local.startswith('"'):
+        raise ValidationFailed("username", "A username has no + and no quotes: +tags are added by senders.")
+    if address.key.partition("@")[0] in RESERVED:
+        raise AddressTaken(f"{username} is reserved for the domain's operator.")
+    return address
+
+
+def _is_free(address: Address, organization: Organization, now: datetime) -> bool:
+    if Mailbox.objects.filter(address_key=address.key).exists():
+        return False
+    reserved = AddressReservation.objects.filter(address_key=address.key, until__gt=now)
+    return not reserved.exclude(organization=organization).exists()
+
+
+def _insert_mailbox(
+    organization: Organization,
+    domain: Domain,
+    pod: Pod,
+    address: Address,
+    wanted: NewMailbox,
+    key: ApiKey | None,
+    now: datetime,
+) -> Mailbox | None:
+    """Insert it with its counters and its event; None when another request took the name or the client_id first."""
+    mailbox = Mailbox(
+        organization=organization,
+        pod=pod,
+        domain=domain,
+        username=address.local,
+        address=address.text,
+        address_key=address.key,
+        display_name=wanted.display_name,
+        daily_send_limit=wanted.daily_send_limit,
+        client_id=wanted.client_id,
+        metadata=dict(wanted.metadata or {}),
+        webhook_url=wanted.webhook_url,
+    )
+    try:
+        with transaction.atomic():
+            mailbox.save(force_insert=True)
+            mailbox.usage = MailboxUsage.objects.create(mailbox=mailbox, day=now.astimezone(UTC).date())
+            _record(mailbox, EventType.INBOX_CREATED, now)
+            if key is not None:
+                spend_inbox_quota(key=key)
+    except IntegrityError:
+        return None
+    return mailbox
+
+
+def _record(mailbox: Mailbox, event: EventType, now: datetime, **data: Any) -> None:
+    data = {"address": mailbox.address, "status": mailbox.status, **data}
+    record_events(events=[NewEvent(event, mailbox.organization_id, mailbox.id, data)], now=now)
+
+
+def update_mailbox(*, mailbox: Mailbox, changes: Mapping[str, Any], now: datetime) -> Mailbox:
+    """Change `display_name`, `metadata` (merged; a null removes its key), `status` (active, paused), `webhook_url`,
+    `daily_send_limit`; what `changes` does not name stays. Raises InboxDeleted, Conflict, ValidationFailed."""
+    with transaction.atomic():
+        locked = (
+            Mailbox.objects.select_for_update(of=("self",))
+            .select_related("usage", "domain")
+            .get(id=mailbox.id)
+        )
+        if locked.status == Mailbox.Status.DELETED:
+            raise InboxDeleted
+        if "status" in changes:
+            _change_status(locked, changes["status"])
+        if "metadata" in changes:
+            merged = {**locked.metadata, **(changes["metadata"] or {})}
+            locked.metadata = {name: value for name, value in merged.items() if value is not None}
+        for field in ("display_name", "webhook_url", "daily_send_limit"):
+            if field in changes:
+                setattr(locked, field, changes[field])
+        locked.display_name = locked.display_name or ""
+        _check_fields(NewMailbox(display_name=locked.display_name, metadata=locked.metadata))
+        locked.save()
+    return locked
+
+
+def _change_status(mailbox: Mailbox, status: str) -> None:
+    if mailbox.status == Mailbox.Status.SUSPENDED:
+        raise Conflict(
+            "The inbox is suspended.", fix="An administrator of your organization has to reinstate it."
+        )
+    if status not in (Mailbox.Status.ACTIVE, Mailbox.Status.PAUSED):
+        raise ValidationFailed("status", "The status can be set to active or paused.")
+    mailbox.status = status
+
+
+def suspend_mailbox(*, mailbox: Mailbox, reason: str, now: datetime) -> bool:
+    """Stop a mailbox from sending and receiving; False when it is suspended or deleted already."""
+    with transaction.atomic():
+        changed = Mailbox.objects.filter(
+            id=mailbox.id, status__in=[Mailbox.Status.ACTIVE, Mailbox.Status.PAUSED]
+        ).update(status=Mailbox.Status.SUSPENDED, suspended_reason=reason, updated_at=now)
+        mailbox.refresh_from_db()
+        if changed:
+            _record(mailbox, EventType.INBOX_SUSPENDED, now, reason=reason)
+    return bool(changed)
+
+
+def reinstate_mailbox(*, mailbox: Mailbox, now: datetime) -> bool:
+    """Let a suspended mailbox work again; False when it was not suspended."""
+    with transaction.atomic():
+        changed = Mailbox.objects.filter(id=mailbox.id, status=Mailbox.Status.SUSPENDED).update(
+            status=Mailbox.Status.ACTIVE, suspended_reason="", updated_at=now
+        )
+        mailbox.refresh_from_db()
+        if changed:
+            _record(mailbox, EventType.INBOX_REINSTATED, now)
+    return bool(changed)
+
+
+def close_mailbox(*, mailbox: Mailbox, release_address: bool, now: datetime) -> bool:
+    """Mark a mailbox deleted: from the commit on it neither sends nor receives. False when it was already.
+
+    `release_address` frees the address, kept for this organization for 30 days; otherwise it stays reserved.
+    Mail and queue are not touched: apps.delivery.services.delete_mailbox does the whole.
+    """
+    changed = Mailbox.objects.filter(id=mailbox.id, deleted_at__isnull=True).update(
+        status=Mailbox.Status.DELETED, deleted_at=now, updated_at=now
+    )
+    if release_address and mailbox.address_key:
+        AddressReservation.objects.update_or_create(
+            address_key=mailbox.address_key,
+            defaults={"organization_id": mailbox.organization_id, "until": now + RESERVED_AFTER_PURGE},
+        )
+        Mailbox.objects.filter(id=mailbox.id).update(address_key=None)
+    mailbox.refresh_from_db()
+    if changed:
+        _record(mailbox, EventType.INBOX_DELETED, now)
+    return bool(changed)
+
+
+_COUNT_SENDS = """
+UPDATE mailboxes_mailboxusage AS usage
+   SET sends_today = CASE WHEN usage.day = %(day)s THEN usage.sends_today ELSE 0 END + %(count)s,
+       day = %(day)s,
+       total_sent = usage.total_sent + %(count)s
+  FROM mailboxes_mailbox AS mailbox
+ WHERE usage.mailbox_id = %(mailbox)s AND mailbox.id = usage.mailbox_id
+   AND (mailbox.daily_send_limit IS NULL
+        OR CASE WHEN usage.day = %(day)s THEN usage.sends_today ELSE 0 END + %(count)s <= mailbox.daily_send_limit)
+RETURNING usage.sends_today, mailbox.daily_send_limit
+"""
+
+
+def count_sends(*, mailbox: Mailbox, count: int, now: datetime) -> None:
+    """Count accepted recipients against the mailbox's day; raises DailyLimitReached when they do not fit.
+
+    Exact under concurrency: the row is locked by the update that compares. Call it as the last statement before
+    COMMIT, so that the lock is short. A limit used up to the last place is told by an event.
+    """
+    day = now.astimezone(UTC).date()
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNT_SENDS, {"day": day, "count": count, "mailbox": mailbox.id})
+        row = cursor.fetchone()
+    if row is None:
+        raise limit_reached(mailbox, now)
+    sends_today, limit = row
+    if limit is not None and sends_today == limit:
+        _record(mailbox, EventType.INBOX_LIMIT_REACHED, now, daily_send_limit=limit)
+
+
+def limit_reached(mailbox: Mailbox, now: datetime) -> DailyLimitReached:
+    """The error that says when the day ends."""
+    wait = int((next_midnight(now) - now).total_seconds()) + 1
+    return DailyLimitReached(
+        f"{mailbox.address} may write to {mailbox.daily_send_limit} recipients a day (UTC).", retry_after=wait
+    )
+
+
+def next_midnight(now: datetime) -> datetime:
+    """When the UTC day of `now` ends."""
+    return datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), time.min, UTC)
+
+
+def add_usage(*, deltas: Mapping[UUID, Mapping[str, int]]) -> None:
+    """Add to counters (`bounce_count`, `complaint_count`, `total_received`, `stored_bytes`), in id order so that two
+    batches never wait for each other in a circle. Call it as the last statement before COMMIT."""
+    columns = ("bounce_count", "complaint_count", "total_received", "stored_bytes")
+    rows = [
+        [str(mailbox_id), *(delta.get(column, 0) for column in columns)]
+        for mailbox_id, delta in deltas.items()
+    ]
+    if not rows:
+        return
+    rows.sort()
+    lists = [list(values) for values in zip(*rows, strict=True)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM mailboxes_mailboxusage WHERE mailbox_id = ANY(%s::uuid[])"
+            " ORDER BY mailbox_id FOR NO KEY UPDATE",
+            [lists[0]],
+        )
+        cursor.execute(
+            "UPDATE mailboxes_mailboxusage AS usage SET bounce_count = usage.bounce_count + delta.bounces,"
+            " complaint_count = usage.complaint_count + delta.complaints,"
+            " total_received = usage.total_received + delta.received,"
+            " stored_bytes = usage.stored_bytes + delta.stored"
+            " FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
+            " AS delta(mailbox_id, bounces, complaints, received, stored)"
+            " WHERE usage.mailbox_id = delta.mailbox_id",
+            lists,
+        )
+
+
+def reset_daily_counters(*, now: datetime) -> int:
+    """Write the new day into counters of earlier days; how many. Only tidiness: a counter carries its date."""
+    today: date = now.astimezone(UTC).date()
+    return MailboxUsage.objects.filter(day__lt=today, sends_today__gt=0).update(day=today, sends_today=0)
