@@ -150,9 +150,9 @@ class SmtpSession:
             self._wire.write(b"QUIT\r\n")
             await self._wire.read_reply(self.timeouts.quit)
         except (ConnectionClosed, BadReply, OSError):
-            self._wire.abort()
+            pass  # we are leaving anyway
         finally:
-            self._wire.close()
+            self._wire.abort()
 
     def abort(self) -> None:
         """Close at once and without a word."""
@@ -207,7 +207,7 @@ class SmtpSession:
     def _judge(self, reply: Reply, stage: Stage) -> SendResult:
         if reply.code == 421 or (reply.code < 400 and not (reply.is_positive and stage is Stage.FINAL)):
             # RFC 5321 3.8: on 421 the server closes. Any other of these is out of step with us.
-            self._wire.close()
+            self._wire.abort()
         return self._make_result(classify_reply(reply, stage), reply, stage)
 
     def _mail_command(self, envelope: Envelope, size: int) -> bytes:

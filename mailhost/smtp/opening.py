@@ -95,7 +95,8 @@ async def open_wire(target: Target) -> Opened:
     try:
         return await _open_once(target, target.tls)
     except SessionFailed as failure:
-        if target.tls is not TlsMode.OPPORTUNISTIC or failure.stage is not Stage.STARTTLS:
+        is_tls_trouble = failure.stage is Stage.STARTTLS and not isinstance(failure.__cause__, BadReply)
+        if target.tls is not TlsMode.OPPORTUNISTIC or not is_tls_trouble:
             raise
     # RFC 7435 3: a broken handshake is no reason to keep the mail when nobody asked for encryption. The old
     # connection cannot be used in the clear any more.

@@ -84,7 +84,9 @@ class Wire(asyncio.Protocol):
         """Send commands: short, so without waiting. Raises ConnectionClosed."""
         if self._error is not None:
             raise self._error
-        assert self._transport is not None
+        # A transport that failed tells the protocol a turn of the loop later, and swallows writes till then.
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionClosed("the connection was lost")
         self._transport.write(data)
 
     async def write_body(self, data: bytes, seconds: float) -> None:
@@ -140,14 +142,8 @@ class Wire(asyncio.Protocol):
             raise ConnectionClosed("the server closed the connection")
         self._transport = transport
 
-    def close(self) -> None:
-        """Close once what was written is sent."""
-        self._error = self._error or ConnectionClosed("the connection is closed")
-        if self._transport is not None:
-            self._transport.close()
-
     def abort(self, error: Exception | None = None) -> None:
-        """Cut the connection at once."""
+        """Close at once, without the goodbye of TLS: the peer could take its time over the answer."""
         self._error = self._error or error or ConnectionClosed("the connection is closed")
         if self._transport is not None:
             self._transport.abort()
