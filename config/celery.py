@@ -3,10 +3,15 @@
 import os
 from typing import Any
 
+import django
 from celery import Celery
+from celery.signals import beat_init, setup_logging, worker_ready, worker_shutdown
 from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()  # before the models below can be imported; does nothing when it was done
+
+from apps.core.heartbeat import HeartbeatThread, start_heartbeat  # noqa: E402
 
 # Periodic tasks, by name. Each must be idempotent and take an advisory lock: any number of beats may run.
 BEAT_SCHEDULE: dict[str, dict[str, Any]] = {}
@@ -36,6 +41,33 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_enable_remote_control=False,
     beat_schedule=BEAT_SCHEDULE,
-    beat_schedule_filename=str(settings.MAILHOST_STATE / "celerybeat-schedule"),
+    # Kept in memory: nothing on disk to be corrupted by a kill, and a missed turn does no harm.
+    beat_scheduler="celery.beat:Scheduler",
 )
 app.autodiscover_tasks()
+
+_heartbeats: list[HeartbeatThread] = []
+
+
+@setup_logging.connect
+def keep_logging(**_: object) -> None:
+    """Having a receiver is the point: Celery then leaves the logging that Django has set up alone."""
+
+
+@worker_ready.connect
+def show_worker(**_: object) -> None:
+    """The worker takes tasks from now on."""
+    _heartbeats.append(start_heartbeat("worker"))
+
+
+@beat_init.connect
+def show_beat(**_: object) -> None:
+    """The beat sends tasks from now on."""
+    _heartbeats.append(start_heartbeat("beat"))
+
+
+@worker_shutdown.connect
+def hide_worker(**_: object) -> None:
+    """The worker ends on purpose."""
+    for heartbeat in _heartbeats:
+        heartbeat.stop()

@@ -31,6 +31,12 @@ DIALECTS = ("sendook", "agentry", "inkbox", "agentsend", "postern")
 LOG_FORMATS = ("console", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 BLOB_STORES = ("database",)
+DEFAULT_PORTS = {
+    "MAILHOST_HTTP_PORT": 8000,
+    "MAILHOST_SMTP_PORT": 2525,
+    "MAILHOST_SUBMISSION_PORT": 2587,
+    "MAILHOST_SUBMISSIONS_PORT": 2465,
+}
 MIN_SECRET_KEY = 32
 MAX_FILE_VALUE = 64 * 1024
 MAX_PROCESSES = 64
@@ -174,15 +180,18 @@ def is_host_name(value: str) -> bool:
     return len(value) <= 253 and all(_LABEL.fullmatch(label) for label in value.split("."))
 
 
-def read_environment(environ: Mapping[str, str] | None = None) -> Environment:
-    """Read and check every variable. Raises BadEnvironment."""
-    return _read(VariableReader(os.environ if environ is None else environ))
+def read_environment(environ: Mapping[str, str] | None = None, *, may_make_secret_key: bool = False) -> Environment:
+    """Read and check every variable. Raises BadEnvironment.
+
+    `may_make_secret_key`: an installation with a database of its own gets its key now if it has none.
+    """
+    return _read(VariableReader(os.environ if environ is None else environ), may_make_secret_key)
 
 
 def list_variables() -> list[str]:
     """The names of all variables, in the order they are read."""
     reader = VariableReader({"MAILHOST_SECRET_KEY": "x" * MIN_SECRET_KEY})
-    _read(reader)
+    _read(reader, may_make_secret_key=False)
     return reader.names
 
 
@@ -191,10 +200,10 @@ def read_state_folder(environ: Mapping[str, str] | None = None) -> Path:
     return _state_folder(VariableReader(os.environ if environ is None else environ))
 
 
-def _read(reader: VariableReader) -> Environment:
+def _read(reader: VariableReader, may_make_secret_key: bool) -> Environment:
     state = _state_folder(reader)
     bind = _bind_address(reader)
-    http_port = reader.port("MAILHOST_HTTP_PORT", 8000)
+    http_port, smtp_port, submission_port, submissions_port = _ports(reader)
     hostname = reader.host("MAILHOST_HOSTNAME", _machine_name())
     delivery = reader.choice("MAILHOST_DELIVERY", "hold", DELIVERY_MODES)
     relay_url = reader.url("MAILHOST_RELAY_URL", ("smtp", "smtps"))
@@ -204,14 +213,15 @@ def _read(reader: VariableReader) -> Environment:
     if (tls_cert is None) != (tls_key is None):
         raise BadEnvironment("MAILHOST_TLS_CERT and MAILHOST_TLS_KEY must be set together.")
     database_url = reader.text("DATABASE_URL")
+    make_key = may_make_secret_key or not database_url
     redis_url = reader.url("REDIS_URL", ("redis", "rediss"))
     return Environment(
         mailhost_state=state,
         mailhost_bind=bind,
         mailhost_http_port=http_port,
-        mailhost_smtp_port=reader.port("MAILHOST_SMTP_PORT", 2525),
-        mailhost_submission_port=reader.port("MAILHOST_SUBMISSION_PORT", 2587),
-        mailhost_submissions_port=reader.port("MAILHOST_SUBMISSIONS_PORT", 2465),
+        mailhost_smtp_port=smtp_port,
+        mailhost_submission_port=submission_port,
+        mailhost_submissions_port=submissions_port,
         mailhost_public_url=_public_url(reader, bind, hostname, http_port),
         mailhost_hostname=hostname,
         mailhost_default_domain=reader.host("MAILHOST_DEFAULT_DOMAIN", "agents.localhost"),
@@ -222,7 +232,7 @@ def _read(reader: VariableReader) -> Environment:
         ),
         mailhost_outbound_port=reader.port("MAILHOST_OUTBOUND_PORT", 25),
         mailhost_outbound_ips=reader.each("MAILHOST_OUTBOUND_IPS", _ip_address, "IP addresses"),
-        mailhost_secret_key=_secret_key(reader, state, database_url),
+        mailhost_secret_key=_secret_key(reader, state, make_key),
         mailhost_private_targets=reader.each(
             "MAILHOST_PRIVATE_TARGETS", ipaddress.ip_network, "networks such as 10.0.0.0/8"
         ),
@@ -340,6 +350,17 @@ def _machine_name() -> str:
     return "localhost"
 
 
+def _ports(reader: VariableReader) -> list[int]:
+    """The ports we listen on, no two of them equal."""
+    names: dict[int, str] = {}
+    for name, default in DEFAULT_PORTS.items():
+        port = reader.port(name, default)
+        if port in names:
+            raise BadEnvironment(f"{name} and {names[port]} must be different ports, not both {port}.")
+        names[port] = name
+    return list(names)
+
+
 def _public_url(reader: VariableReader, bind: str, hostname: str, http_port: int) -> str:
     given = reader.url("MAILHOST_PUBLIC_URL", ("http", "https"))
     if given:
@@ -352,7 +373,7 @@ def _public_url(reader: VariableReader, bind: str, hostname: str, http_port: int
     return f"http://{host}:{http_port}"
 
 
-def _secret_key(reader: VariableReader, state: Path, database_url: str) -> str:
+def _secret_key(reader: VariableReader, state: Path, may_make: bool) -> str:
     key = reader.text("MAILHOST_SECRET_KEY")
     if key:
         if len(key) < MIN_SECRET_KEY:
@@ -360,7 +381,7 @@ def _secret_key(reader: VariableReader, state: Path, database_url: str) -> str:
         return key
     # A database of one's own may serve several machines, which must all hold the same key: a key made
     # here in passing would encrypt what the others cannot read. `run` makes it, knowingly.
-    if database_url and not (state / SECRET_KEY_FILE).exists():
+    if not may_make and not (state / SECRET_KEY_FILE).exists():
         raise BadEnvironment(
             "MAILHOST_SECRET_KEY must be set when DATABASE_URL is set, to the same value on every machine"
             f" (or {state / SECRET_KEY_FILE} must hold it)."
@@ -376,9 +397,7 @@ def _secret_key(reader: VariableReader, state: Path, database_url: str) -> str:
 def _embedded_database_url(state: Path) -> str:
     """Where the embedded PostgreSQL listens, as it wrote it down; its usual place before its first start."""
     socket_folder = quote(str(state / SOCKET_FOLDER), safe="")
-    return (
-        _read_url_file(state / DATABASE_URL_FILE) or f"postgresql://mailhost@/mailhost?host={socket_folder}"
-    )
+    return _read_url_file(state / DATABASE_URL_FILE) or f"postgresql://mailhost@/mailhost?host={socket_folder}"
 
 
 def _embedded_redis_url(state: Path) -> str:

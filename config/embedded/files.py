@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import IO
 
@@ -23,10 +24,18 @@ def write_secret(path: Path, content: str) -> None:
 
 
 def open_log(state: Path, name: str) -> IO[bytes]:
-    """Open log/`name`.log to append; one that grew beyond 20 MB moves aside first."""
+    """Open log/`name`.log to append."""
     folder = state / "log"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{name}.log"
-    if path.exists() and path.stat().st_size > MAX_LOG:
-        path.replace(path.with_suffix(".log.1"))
-    return path.open("ab")
+    return (folder / f"{name}.log").open("ab")
+
+
+def trim_logs(state: Path) -> None:
+    """Move the content of each log beyond 20 MB to `name`.log.1 (one old part is kept).
+
+    The processes hold their logs open to append, so the content is copied and the file emptied.
+    """
+    for path in (state / "log").glob("*.log"):
+        if path.stat().st_size > MAX_LOG:
+            shutil.copyfile(path, path.with_name(path.name + ".1"))
+            os.truncate(path, 0)

@@ -5,6 +5,7 @@ trusts every local user and kills by name. Ours makes a cluster with passwords (
 that only its user may enter, C.UTF-8, durable writes, and touches nothing outside the state folder.
 """
 
+import contextlib
 import importlib.util
 import os
 import secrets
@@ -32,6 +33,7 @@ INSTALLATION = "pginstall18"
 ROLE = DATABASE = "mailhost"
 MAX_CONNECTIONS = 200
 START_TIMEOUT = 60.0
+ORPHAN_PATIENCE = 5.0
 # sun_path holds 108 bytes with the final NUL (unix(7)); "/.s.PGSQL.5432" is 14 of them.
 MAX_SOCKET_FOLDER = 107 - 14
 
@@ -50,7 +52,7 @@ class EmbeddedPostgres:
         self.port = 0
 
     def prepare(self) -> None:
-        """Make the cluster when there is none, clear what a killed server left, choose the address.
+        """Make the cluster when there is none, and choose the address.
 
         Safe to repeat, and after being killed at any moment. Raises EmbeddedError, OSError.
         """
@@ -60,10 +62,10 @@ class EmbeddedPostgres:
         self.choose_address()
         if not (self.data / "PG_VERSION").exists():
             self._make_cluster()
-        self._stop_orphan()
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start the server; it takes connections once is_ready() says so. It ends when we end."""
+        self._end_orphans()
         command = [str(self.binaries / "postgres"), "-D", str(self.data)]
         for name, value in self._settings().items():
             command += ["-c", f"{name}={value}"]
@@ -124,8 +126,7 @@ class EmbeddedPostgres:
         password = self.password_file.read_text().strip()
         # Single-user mode with -j: an empty line ends a statement. token_urlsafe gives no quotes.
         statements = (
-            f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{password}';\n\n"
-            f"CREATE DATABASE {DATABASE} OWNER {ROLE};\n\n"
+            f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{password}';\n\nCREATE DATABASE {DATABASE} OWNER {ROLE};\n\n"
         )
         self._run(
             [
@@ -232,34 +233,36 @@ class EmbeddedPostgres:
                 return int(probe.getsockname()[1])
         raise EmbeddedError("No free port on 127.0.0.1 for the embedded PostgreSQL.")
 
-    def _stop_orphan(self) -> None:
-        """End a server of this very cluster that outlived its supervisor; forget one that is gone.
+    def _end_orphans(self) -> None:
+        """End what is left of a server of this very cluster that outlived its supervisor, or was killed.
 
         The caller holds the state folder's lock, so no other supervisor owns such a server. A number in
-        postmaster.pid that now belongs to another program is left alone: only a process
-        whose working folder is our data folder is ours.
+        postmaster.pid that now belongs to another program is left alone: only a process whose
+        working folder is our data folder is ours.
         """
-        pid_file = self.data / "postmaster.pid"
-        try:
-            pid = int(pid_file.read_text().splitlines()[0])
-        except (OSError, ValueError, IndexError):
-            return
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-            for _ in range(100):
-                if not self._is_our_server(pid):
-                    pid_file.unlink(missing_ok=True)
-                    return
-                if _ == 0:
+            for pid in self._find_orphans():
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
+            deadline = time.monotonic() + ORPHAN_PATIENCE
+            while orphans := self._find_orphans():
+                if time.monotonic() > deadline:
+                    break
                 time.sleep(0.05)
-        raise EmbeddedError(f"An older PostgreSQL (process {pid}) still holds {self.data} and does not end.")
+            if not orphans:
+                # Its number may by now be another program's, which PostgreSQL would take for itself.
+                (self.data / "postmaster.pid").unlink(missing_ok=True)
+                return
+        raise EmbeddedError(f"An older PostgreSQL (process {orphans[0]}) holds {self.data} and does not end.")
 
-    def _is_our_server(self, pid: int) -> bool:
-        try:
-            # By identity, not by name: the server may see its folder in a private mount namespace.
-            return Path(f"/proc/{pid}/cwd").samefile(self.data)
-        except OSError:
-            return False
+    def _find_orphans(self) -> list[int]:
+        """Processes in our data folder, told by its identity: a private view gives it no usable name."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (entry / "cwd").samefile(self.data):
+                    found.append(int(entry.name))
+        return found
 
     def _last_words(self) -> str:
         path = self.state / "log" / "postgres.log"

@@ -1,0 +1,76 @@
+"""The processes of an installation and the commands that start them; deployments use the same ones."""
+
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+from config.embedded.files import open_log
+from config.embedded.launch import launch
+from config.env import PROJECT, Environment
+from config.supervisor import Child, Process
+
+WORKER_THREADS = 2
+
+
+def build_environ(env: Environment) -> dict[str, str]:
+    """The variables of every child: ours, with what was found out once (paths, names) filled in."""
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "MAILHOST_STATE": str(env.mailhost_state),
+        "MAILHOST_HOSTNAME": env.mailhost_hostname,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def build_children(env: Environment) -> list[Child]:
+    """web, smtp, worker and beat, as many of each as the variables say."""
+    commands = {"web": _web_command(env), "beat": [*_celery("beat"), "--pidfile="]}
+    for number in _numbers(env.mailhost_smtp_processes):
+        commands[f"smtp{number}"] = [sys.executable, "manage.py", "smtp"]
+    for number in _numbers(env.mailhost_worker_processes):
+        commands[f"worker{number}"] = _worker_command(number)
+    return [_build_child(env, name, command) for name, command in commands.items()]
+
+
+def start_logged(env: Environment, name: str, command: list[str], death_signal: int = signal.SIGTERM) -> Process:
+    """Start a command of ours whose output goes to log/`name`.log."""
+    with open_log(env.mailhost_state, name) as log:
+        return launch(command, log=log, env=build_environ(env), cwd=PROJECT, death_signal=death_signal)
+
+
+def log_path(state: Path, name: str) -> Path:
+    """Where a process's output goes."""
+    return state / "log" / f"{name}.log"
+
+
+def _build_child(env: Environment, name: str, command: list[str]) -> Child:
+    return Child(name=name, start=partial(start_logged, env, name, command), log=log_path(env.mailhost_state, name))
+
+
+def _numbers(count: int) -> list[str]:
+    """'' for a single process, else '-1', '-2' and so on."""
+    return [""] if count == 1 else [f"-{number}" for number in range(1, count + 1)]
+
+
+def _web_command(env: Environment) -> list[str]:
+    return [
+        *(sys.executable, "-m", "granian", "config.asgi:application", "--interface", "asgi"),
+        *("--host", env.mailhost_bind, "--port", str(env.mailhost_http_port)),
+        *("--workers", str(env.mailhost_web_processes), "--respawn-failed-workers", "--respawn-interval", "0.5"),
+        *("--workers-kill-timeout", "4", "--log-level", "warning"),
+    ]
+
+
+def _worker_command(number: str) -> list[str]:
+    return [
+        *_celery("worker"),
+        *("-P", "threads", "-c", str(WORKER_THREADS), "-n", f"worker{number}@%h"),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+    ]
+
+
+def _celery(command: str) -> list[str]:
+    return [sys.executable, "-m", "celery", "-A", "config", "--skip-checks", "--no-color", "-q", command]
