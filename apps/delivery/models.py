@@ -21,9 +21,7 @@ class Lane(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     organization_id = models.UUIDField()
-    destination = models.CharField(
-        max_length=255, help_text="A mail domain, or [local] for our own mailboxes."
-    )
+    destination = models.CharField(max_length=255, help_text="A mail domain, or [local] for our own mailboxes.")
     next_due_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -35,7 +33,7 @@ class Lane(models.Model):
                 fields=["organization_id", "next_due_at"],
                 name="delivery_lane_due",
                 condition=Q(next_due_at__isnull=False),
-            ),  # fmt: skip
+            ),
         ]
 
     def __str__(self) -> str:
@@ -57,9 +55,7 @@ class Delivery(BaseModel):
     kind = models.CharField(max_length=3, choices=Kind)
     address = models.CharField(max_length=320)
     status = models.CharField(max_length=10, choices=DeliveryStatus, default=DeliveryStatus.QUEUED)
-    reason = models.CharField(
-        max_length=60, blank=True, help_text="Why it is held, failed, suppressed or blocked."
-    )
+    reason = models.CharField(max_length=60, blank=True, help_text="Why it is held, failed, suppressed or blocked.")
     attempt_count = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True)
     lease_token = models.UUIDField(null=True, editable=False)
@@ -74,9 +70,7 @@ class Delivery(BaseModel):
     class Meta:
         verbose_name_plural = "deliveries"
         indexes: ClassVar = [
-            models.Index(
-                fields=["lane", "next_attempt_at"], name="delivery_waiting", condition=Q(status__in=WAITING)
-            ),
+            models.Index(fields=["lane", "next_attempt_at"], name="delivery_waiting", condition=Q(status__in=WAITING)),
             models.Index(
                 fields=["lease_expires_at"],
                 name="delivery_leased",

@@ -27,7 +27,8 @@ MOVES: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
     _S.SCHEDULED: frozenset({_S.QUEUED, _S.HELD, _S.CANCELED}),
     _S.HELD: frozenset({_S.QUEUED, _S.CANCELED}),
     _S.QUEUED: frozenset({_S.SENDING, _S.HELD, _S.CANCELED, _S.FAILED}),
-    _S.SENDING: frozenset({_S.QUEUED, _S.DEFERRED, _S.SENT, _S.DELIVERED, _S.BOUNCED, _S.FAILED}),
+    # Held and canceled only while it is claimed but not yet on the wire.
+    _S.SENDING: frozenset({_S.QUEUED, _S.DEFERRED, _S.SENT, _S.DELIVERED, _S.BOUNCED, _S.FAILED, _S.HELD, _S.CANCELED}),
     _S.DEFERRED: frozenset({_S.QUEUED, _S.SENDING, _S.HELD, _S.CANCELED, _S.FAILED}),
     _S.SENT: frozenset({_S.BOUNCED, _S.COMPLAINED}),
     _S.DELIVERED: frozenset({_S.BOUNCED, _S.COMPLAINED}),

@@ -51,11 +51,7 @@ def _decode(encoding: int, data: bytes) -> bytes:
 def iterate_blob(blob_id: UUID) -> Iterator[bytes]:
     """The raw mail, a chunk of at most 1 MB at a time; raises NotFound at the start when there is none."""
     for sequence in range(_MAX_CHUNKS):
-        row = (
-            BlobChunk.objects.filter(blob_id=blob_id, sequence=sequence)
-            .values_list("encoding", "data")
-            .first()
-        )
+        row = BlobChunk.objects.filter(blob_id=blob_id, sequence=sequence).values_list("encoding", "data").first()
         if row is None:
             if sequence == 0:
                 raise NotFound("The raw mail of this message is no longer stored.")

@@ -18,9 +18,7 @@ class Thread(BaseModel):
     """Messages of one mailbox that belong together."""
 
     organization_id = models.UUIDField()
-    mailbox = models.ForeignKey(
-        Mailbox, on_delete=models.DO_NOTHING, db_constraint=False, related_name="threads"
-    )
+    mailbox = models.ForeignKey(Mailbox, on_delete=models.DO_NOTHING, db_constraint=False, related_name="threads")
     subject = models.TextField(blank=True)
     subject_key = models.CharField(max_length=200, blank=True, help_text="The subject without Re: and Fwd:.")
     participants = models.JSONField(default=list)
@@ -58,9 +56,7 @@ class Message(BaseModel):
     )
     thread = models.ForeignKey(Thread, on_delete=models.CASCADE, db_index=False, related_name="messages")
     direction = models.CharField(max_length=8, choices=Direction)
-    rfc_message_id = models.CharField(
-        max_length=1000, blank=True, help_text="The Message-ID header, with brackets."
-    )
+    rfc_message_id = models.CharField(max_length=1000, blank=True, help_text="The Message-ID header, with brackets.")
     rfc_message_id_hash = models.UUIDField(null=True, help_text="Finds a Message-ID by a small index.")
     in_reply_to = models.TextField(blank=True)
     references = ArrayField(models.TextField(), default=list)
@@ -70,9 +66,7 @@ class Message(BaseModel):
     cc = models.JSONField(default=list)
     bcc = models.JSONField(default=list)
     reply_to = models.JSONField(default=list)
-    delivered_to = models.CharField(
-        max_length=320, blank=True, help_text="The envelope recipient, its +tag kept."
-    )
+    delivered_to = models.CharField(max_length=320, blank=True, help_text="The envelope recipient, its +tag kept.")
     mail_from = models.CharField(max_length=320, blank=True, help_text="The envelope sender, empty for <>.")
     subject = models.TextField(blank=True)
     preview = models.CharField(max_length=300, blank=True)
@@ -85,18 +79,14 @@ class Message(BaseModel):
     size = models.PositiveIntegerField(default=0, help_text="Octets of the raw mail.")
     blob_id = models.UUIDField()
     created_at = models.DateTimeField()
-    sent_at = models.DateTimeField(
-        null=True, help_text="The Date header of an inbound mail; when ours was accepted."
-    )
+    sent_at = models.DateTimeField(null=True, help_text="The Date header of an inbound mail; when ours was accepted.")
 
     class Meta:
         indexes: ClassVar = [
             models.Index(fields=["mailbox", "-id"], name="mail_message_by_mailbox"),
             models.Index(fields=["organization", "-id"], name="mail_message_by_org"),
             models.Index(fields=["mailbox", "direction", "-id"], name="mail_message_by_direction"),
-            models.Index(
-                fields=["mailbox", "-id"], name="mail_message_unread", condition=models.Q(unread=True)
-            ),
+            models.Index(fields=["mailbox", "-id"], name="mail_message_unread", condition=models.Q(unread=True)),
             models.Index(fields=["thread", "id"], name="mail_message_by_thread"),
             models.Index(fields=["mailbox", "rfc_message_id_hash"], name="mail_message_by_rfc_id"),
             models.Index(fields=["blob_id"], name="mail_message_by_blob"),

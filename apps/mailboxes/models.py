@@ -80,7 +80,7 @@ class Mailbox(BaseModel):
                 fields=["organization", "client_id"],
                 condition=Q(deleted_at__isnull=True),
                 name="mailboxes_mailbox_client_id",
-            ),  # fmt: skip
+            ),
             models.CheckConstraint(
                 condition=Q(status="deleted", deleted_at__isnull=False)
                 | (~Q(status="deleted") & Q(deleted_at__isnull=True)),

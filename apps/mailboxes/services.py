@@ -124,9 +124,7 @@ def ensure_default_pod(*, organization: Organization) -> Pod:
     pod = Pod.objects.filter(organization=organization, is_default=True).first()
     if pod is not None:
         return pod
-    pod, _ = Pod.objects.get_or_create(
-        organization=organization, is_default=True, defaults={"name": "Default"}
-    )
+    pod, _ = Pod.objects.get_or_create(organization=organization, is_default=True, defaults={"name": "Default"})
     return pod
 
 
@@ -204,11 +202,7 @@ def update_mailbox(*, mailbox: Mailbox, changes: Mapping[str, Any], now: datetim
     """Change `display_name`, `metadata` (merged; a null removes its key), `status` (active, paused), `webhook_url`,
     `daily_send_limit`; what `changes` does not name stays. Raises InboxDeleted, Conflict, ValidationFailed."""
     with transaction.atomic():
-        locked = (
-            Mailbox.objects.select_for_update(of=("self",))
-            .select_related("usage", "domain")
-            .get(id=mailbox.id)
-        )
+        locked = Mailbox.objects.select_for_update(of=("self",)).select_related("usage", "domain").get(id=mailbox.id)
         if locked.status == Mailbox.Status.DELETED:
             raise InboxDeleted
         if "status" in changes:
@@ -227,9 +221,7 @@ def update_mailbox(*, mailbox: Mailbox, changes: Mapping[str, Any], now: datetim
 
 def _change_status(mailbox: Mailbox, status: str) -> None:
     if mailbox.status == Mailbox.Status.SUSPENDED:
-        raise Conflict(
-            "The inbox is suspended.", fix="An administrator of your organization has to reinstate it."
-        )
+        raise Conflict("The inbox is suspended.", fix="An administrator of your organization has to reinstate it.")
     if status not in (Mailbox.Status.ACTIVE, Mailbox.Status.PAUSED):
         raise ValidationFailed("status", "The status can be set to active or paused.")
     mailbox.status = status
@@ -323,14 +315,15 @@ def next_midnight(now: datetime) -> datetime:
     return datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), time.min, UTC)
 
 
-def add_usage(*, deltas: Mapping[UUID, Mapping[str, int]]) -> None:
+Usage = dict[UUID, dict[str, int]]
+"""What a transaction adds to the counters of mailboxes: mailbox id -> counter -> how much."""
+
+
+def add_usage(*, deltas: Usage) -> None:
     """Add to counters (`bounce_count`, `complaint_count`, `total_received`, `stored_bytes`), in id order so that two
     batches never wait for each other in a circle. Call it as the last statement before COMMIT."""
     columns = ("bounce_count", "complaint_count", "total_received", "stored_bytes")
-    rows = [
-        [str(mailbox_id), *(delta.get(column, 0) for column in columns)]
-        for mailbox_id, delta in deltas.items()
-    ]
+    rows = [[str(mailbox_id), *(delta.get(column, 0) for column in columns)] for mailbox_id, delta in deltas.items()]
     if not rows:
         return
     rows.sort()

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from mailhost.message.compose import OutgoingAttachment, OutgoingMail, compose_message
 
 from apps.accounts.errors import OrganizationSuspended
 from apps.core.doorbell import ring_on_commit
@@ -26,7 +27,6 @@ from apps.mailboxes.models import Mailbox
 from apps.mailboxes.services import count_sends, limit_reached
 from mailhost.address import Address, NamedAddress, parse_address, parse_named_address
 from mailhost.errors import InvalidAddress, InvalidHeader
-from mailhost.message.compose import OutgoingAttachment, OutgoingMail, compose_message
 
 MAX_RECIPIENTS = 50
 MAX_ATTACHMENT_OCTETS = 25 * 1024 * 1024
@@ -95,10 +95,10 @@ def send_message(*, mailbox: Mailbox, request: SendRequest, now: datetime) -> Se
     recipients = people.unique()
     _check_sizes(request, len(recipients))
     _check_may_send(mailbox)
-    if mailbox.daily_send_limit is not None:
+    limit, used = mailbox.daily_send_limit, mailbox.usage.sends_on(now.date())
+    if limit is not None and used + len(recipients) > limit:
         # A cheap look before the work; the exact count is the transaction's last statement.
-        if mailbox.usage.sends_on(now.date()) + len(recipients) > mailbox.daily_send_limit:
-            raise limit_reached(mailbox, now)
+        raise limit_reached(mailbox, now)
     parent = _find_parent(mailbox, request)
     mail = _make_mail(mailbox, request, people, parent, now)
     raw = _compose(mail)
@@ -142,9 +142,7 @@ def _check_sizes(request: SendRequest, recipient_count: int) -> None:
         raise ValidationFailed("attachments", f"A message has at most {MAX_ATTACHMENTS} attachments.")
     octets = sum(len(attachment.content) for attachment in request.attachments)
     if octets > MAX_ATTACHMENT_OCTETS:
-        raise MessageTooLarge(
-            f"The attachments are {octets} octets in all; at most {MAX_ATTACHMENT_OCTETS} are taken."
-        )
+        raise MessageTooLarge(f"The attachments are {octets} octets in all; at most {MAX_ATTACHMENT_OCTETS} are taken.")
 
 
 def _check_may_send(mailbox: Mailbox) -> None:

@@ -6,6 +6,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from mailhost.message.parse import ParsedMessage
+from mailhost.message.threading import thread_references
+
 from apps.events.models import EventType
 from apps.events.services import NewEvent, record_events
 from apps.mail.blobs import store_blobs
@@ -13,10 +16,8 @@ from apps.mail.models import Attachment, Message, MessageBody
 from apps.mail.services.threads import ThreadBook, hash_message_id
 from apps.mailboxes.models import Mailbox
 from apps.mailboxes.selectors import Recipient, RecipientState, find_recipients
-from apps.mailboxes.services import add_usage
+from apps.mailboxes.services import Usage, add_usage
 from mailhost.message.extract import extract_reply_text, make_preview
-from mailhost.message.parse import ParsedMessage
-from mailhost.message.threading import thread_references
 
 NOT_CHECKED = {"spf": "none", "dkim": "none", "dmarc": "none", "arc": "none", "from_aligned": False}
 """What a message's `authentication` says when nothing was checked."""
@@ -46,12 +47,15 @@ class DepositResult:
     message_id: UUID | None = None
 
 
-def deposit_messages(*, deposits: Sequence[Deposit], now: datetime) -> list[list[DepositResult]]:
+def deposit_messages(
+    *, deposits: Sequence[Deposit], now: datetime, usage: Usage | None = None
+) -> list[list[DepositResult]]:
     """Store mails in the mailboxes of their recipients; for each deposit the results in its recipients' order.
 
     Recipients are resolved anew here, so that a mailbox that was deleted since RCPT gets nothing. Call it inside a
     transaction: rows, threads, events and counters stand or fall together. A constant number of statements for any
-    number of mails.
+    number of mails. A caller that changes counters itself hands in `usage`, to which the deposit's are added: it
+    then calls add_usage once, last.
     """
     addresses = [address for deposit in deposits for address in deposit.recipients]
     found = iter(find_recipients(addresses))
@@ -69,6 +73,13 @@ def deposit_messages(*, deposits: Sequence[Deposit], now: datetime) -> list[list
         for deposit, recipients, blob_id in zip(deposits, resolved, blob_ids, strict=True)
     ]
     writer.save()
+    if usage is None:
+        add_usage(deltas=writer.usage)
+    else:
+        for mailbox_id, deltas in writer.usage.items():
+            counters = usage.setdefault(mailbox_id, {})
+            for name, delta in deltas.items():
+                counters[name] = counters.get(name, 0) + delta
     return results
 
 
@@ -95,7 +106,7 @@ class _Writer:
         self.bodies: list[MessageBody] = []
         self.attachments: list[Attachment] = []
         self.events: list[NewEvent] = []
-        self.usage: dict[UUID, dict[str, int]] = {}
+        self.usage: Usage = {}
         self._texts: dict[int, tuple[str, str]] = {}
 
     def add(self, deposit: Deposit, recipient: Recipient, blob_id: UUID | None) -> DepositResult:
@@ -167,7 +178,6 @@ class _Writer:
         MessageBody.objects.bulk_create(self.bodies)
         Attachment.objects.bulk_create(self.attachments)
         record_events(events=self.events, now=self.now)
-        add_usage(deltas=self.usage)
 
 
 def make_attachments(message: Message, parsed: ParsedMessage) -> list[Attachment]:

@@ -25,9 +25,7 @@ def erase_mailbox_mail(*, mailbox_id: UUID) -> int:
 
 @transaction.atomic
 def _erase_batch(mailbox_id: UUID) -> int:
-    rows = list(
-        Message.objects.filter(mailbox_id=mailbox_id).order_by("id").values_list("id", "blob_id")[:_BATCH]
-    )
+    rows = list(Message.objects.filter(mailbox_id=mailbox_id).order_by("id").values_list("id", "blob_id")[:_BATCH])
     Message.objects.filter(id__in=[message_id for message_id, _ in rows]).delete()
     blob_ids = {blob_id for _, blob_id in rows}
     still_used = Message.objects.filter(blob_id__in=blob_ids).values_list("blob_id", flat=True)

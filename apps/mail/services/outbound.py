@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from mailhost.message.compose import OutgoingMail
+from mailhost.message.parse import parse_message
+
 from apps.core.ids import new_id
 from apps.mail.blobs import store_blobs
 from apps.mail.models import Message, MessageBody, MessageLabel
@@ -12,9 +15,7 @@ from apps.mail.services.deposit import make_attachments
 from apps.mail.services.threads import ThreadBook, hash_message_id
 from apps.mailboxes.models import Mailbox
 from mailhost.address import NamedAddress
-from mailhost.message.compose import OutgoingMail
 from mailhost.message.extract import make_preview
-from mailhost.message.parse import parse_message
 
 OWN_AUTHENTICATION = {"spf": "pass", "dkim": "pass", "dmarc": "pass", "arc": "none", "from_aligned": True}
 """The verdict on mail whose sender authenticated here and writes under their own address."""
@@ -84,8 +85,6 @@ def _people(addresses: Sequence[NamedAddress]) -> list[dict[str, str]]:
 
 def _header_list(raw: bytes) -> list[list[str]]:
     """The header fields as composed, unfolded (RFC 5322, section 2.2.3)."""
-    block = (
-        raw.partition(b"\r\n\r\n")[0].decode("utf-8", "replace").replace("\r\n ", " ").replace("\r\n\t", " ")
-    )
+    block = raw.partition(b"\r\n\r\n")[0].decode("utf-8", "replace").replace("\r\n ", " ").replace("\r\n\t", " ")
     fields = (line.partition(":") for line in block.split("\r\n"))
     return [[name, value.strip()] for name, _, value in fields]

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from apps.mail.models import Message, Thread
 from mailhost.message.threading import normalize_subject
+
+from apps.mail.models import Message, Thread
 
 MAX_PARTICIPANTS = 50
 
@@ -38,9 +39,7 @@ class ThreadBook:
             mailbox_id__in={mailbox for mailbox, _ in pairs},
             rfc_message_id_hash__in={key for _, key in pairs},
         ).values_list("mailbox_id", "rfc_message_id_hash", "thread_id")
-        self.known = {
-            (mailbox, key): thread for mailbox, key, thread in rows if key and (mailbox, key) in pairs
-        }
+        self.known = {(mailbox, key): thread for mailbox, key, thread in rows if key and (mailbox, key) in pairs}
         self.lock(self.known.values())
 
     def lock(self, thread_ids: Iterable[UUID]) -> None:
@@ -84,11 +83,7 @@ class ThreadBook:
         seen = {participant["address"] for participant in thread.participants}
         people = [{"address": message.from_address, "name": message.from_name}, *message.to, *message.cc]
         for person in people:
-            if (
-                person["address"]
-                and person["address"] not in seen
-                and len(thread.participants) < MAX_PARTICIPANTS
-            ):
+            if person["address"] and person["address"] not in seen and len(thread.participants) < MAX_PARTICIPANTS:
                 seen.add(person["address"])
                 thread.participants.append(person)
 

@@ -1,0 +1,37 @@
+"""Mail that leaves: accepting it, taking it from the queue, recording what became of it, operating the queue."""
+
+from apps.delivery.services.claim import (
+    Claim,
+    ClaimedDelivery,
+    claim_deliveries,
+    reclaim_expired,
+    release_deliveries,
+    renew_leases,
+    stamp_on_wire,
+)
+from apps.delivery.services.local import deliver_locally
+from apps.delivery.services.operate import cancel_waiting, delete_mailbox, hold_waiting, release_held, retry_now
+from apps.delivery.services.record import DeliveryResult, record_results
+from apps.delivery.services.send import DELIVER_TASK, SendRequest, SentMessage, send_message
+
+__all__ = [
+    "DELIVER_TASK",
+    "Claim",
+    "ClaimedDelivery",
+    "DeliveryResult",
+    "SendRequest",
+    "SentMessage",
+    "cancel_waiting",
+    "claim_deliveries",
+    "delete_mailbox",
+    "deliver_locally",
+    "hold_waiting",
+    "reclaim_expired",
+    "record_results",
+    "release_deliveries",
+    "release_held",
+    "renew_leases",
+    "retry_now",
+    "send_message",
+    "stamp_on_wire",
+]

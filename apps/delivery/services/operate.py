@@ -1,0 +1,94 @@
+"""What operators do to the queue: hold, release, retry now, cancel; and ending a mailbox with all that waits."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from apps.core.doorbell import ring_on_commit
+from apps.delivery.lanes import make_lanes_due
+from apps.delivery.models import Delivery
+from apps.delivery.services.send import DELIVER_TASK
+from apps.delivery.states import DeliveryStatus, sources_of
+from apps.mail.services import erase_mailbox_mail
+from apps.mailboxes.models import Mailbox
+from apps.mailboxes.services import close_mailbox
+
+_BATCH = 1000
+
+
+def release_held(*, deliveries: QuerySet[Delivery], now: datetime) -> int:
+    """Send what is held; how many."""
+    return _make_due(deliveries.filter(status=DeliveryStatus.HELD), now)
+
+
+def retry_now(*, deliveries: QuerySet[Delivery], now: datetime) -> int:
+    """Try what is deferred at once instead of at its time; how many."""
+    return _make_due(deliveries.filter(status=DeliveryStatus.DEFERRED), now)
+
+
+def _make_due(deliveries: QuerySet[Delivery], now: datetime) -> int:
+    """In batches, each its own transaction, so that a large queue is not locked as a whole."""
+    total = 0
+    while True:
+        with transaction.atomic():
+            rows = _lock_batch(deliveries)
+            if not rows:
+                return total
+            Delivery.objects.filter(id__in=[row[0] for row in rows]).update(
+                status=DeliveryStatus.QUEUED, reason="", next_attempt_at=now
+            )
+            make_lanes_due(due={lane_id: now for _, lane_id in rows})
+            ring_on_commit(DELIVER_TASK)
+        total += len(rows)
+
+
+def hold_waiting(*, deliveries: QuerySet[Delivery]) -> int:
+    """Keep what waits from leaving until it is released; how many."""
+    return _stop(deliveries, DeliveryStatus.HELD, None)
+
+
+def cancel_waiting(*, deliveries: QuerySet[Delivery], now: datetime) -> int:
+    """End what is not yet on the wire; how many."""
+    return _stop(deliveries, DeliveryStatus.CANCELED, now)
+
+
+def _stop(deliveries: QuerySet[Delivery], target: DeliveryStatus, finished_at: datetime | None) -> int:
+    total = 0
+    # What a worker has claimed is stopped too, until the worker stamps it: it then finds its lease gone.
+    claimed = Q(status=DeliveryStatus.SENDING, on_wire_at__isnull=True)
+    waiting = deliveries.filter(claimed | Q(status__in=set(sources_of(target)) - {DeliveryStatus.SENDING.value}))
+    while True:
+        with transaction.atomic():
+            rows = _lock_batch(waiting)
+            if not rows:
+                return total
+            Delivery.objects.filter(id__in=[row[0] for row in rows]).update(
+                status=target,
+                reason="operator",
+                next_attempt_at=None,
+                finished_at=finished_at,
+                lease_token=None,
+                lease_expires_at=None,
+            )
+        total += len(rows)
+
+
+def _lock_batch(deliveries: QuerySet[Delivery]) -> Sequence[tuple[UUID, int]]:
+    rows = deliveries.order_by("id").select_for_update(of=("self",)).values_list("id", "lane_id")
+    return list(rows[:_BATCH])
+
+
+def delete_mailbox(*, mailbox: Mailbox, purge: bool, now: datetime) -> None:
+    """End a mailbox: no more sending or receiving at once, and what is not yet on the wire is canceled.
+
+    `purge` erases its mail and frees the address, which stays kept for the organization for 30 days; otherwise the
+    mail can still be read and the address stays reserved. Safe to repeat after an interruption.
+    """
+    with transaction.atomic():
+        close_mailbox(mailbox=mailbox, release_address=purge, now=now)
+    cancel_waiting(deliveries=Delivery.objects.filter(mailbox_id=mailbox.id), now=now)
+    if purge:
+        erase_mailbox_mail(mailbox_id=mailbox.id)
