@@ -1,0 +1,9 @@
+"""Django alone as a WSGI application, for another server; waiting requests and streams are not in it."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+application = get_wsgi_application()
