@@ -86,9 +86,7 @@ class ApiKey(BaseModel):
         help_text="Empty for a platform key, which may only make and manage organizations.",
     )  # fmt: skip
     name = models.CharField(max_length=200)
-    prefix = models.CharField(
-        max_length=16, editable=False, help_text="The first characters, to recognise a key by."
-    )
+    prefix = models.CharField(max_length=16, editable=False, help_text="The first characters, to recognise a key by.")
     key_hash = models.BinaryField(max_length=32, unique=True, editable=False)
     scopes = ArrayField(models.CharField(max_length=40), default=list)
     allowed_domains = ArrayField(models.CharField(max_length=255), null=True, blank=True)

@@ -84,9 +84,7 @@ def _refuse_stronger(key: ApiKey, maker: ApiKey) -> None:
     """No key makes a key that may do more, see more, make more, or live longer than itself."""
     excess = sorted(set(key.scopes) - set(maker.scopes))
     if excess:
-        raise ScopeDenied(
-            f"This key does not carry the scope {excess[0]!r}, so it cannot give it to another."
-        )
+        raise ScopeDenied(f"This key does not carry the scope {excess[0]!r}, so it cannot give it to another.")
     for field in ("allowed_domains", "inbox_ids"):
         limit, wanted = getattr(maker, field), getattr(key, field)
         if limit is not None and (wanted is None or not set(wanted) <= set(limit)):
@@ -96,9 +94,7 @@ def _refuse_stronger(key: ApiKey, maker: ApiKey) -> None:
         if key.max_inboxes is None or key.max_inboxes > left:
             raise ScopeDenied(f"This key may still make {left} inboxes; give max_inboxes of at most that.")
     if maker.expires_at is not None and (key.expires_at is None or key.expires_at > maker.expires_at):
-        raise ScopeDenied(
-            f"This key ends at {maker.expires_at:%Y-%m-%dT%H:%M:%SZ}; give an expires_at before that."
-        )
+        raise ScopeDenied(f"This key ends at {maker.expires_at:%Y-%m-%dT%H:%M:%SZ}; give an expires_at before that.")
 
 
 def hash_key(secret: str) -> bytes:
@@ -136,8 +132,6 @@ def spend_inbox_quota(*, key: ApiKey) -> None:
     """
     if key.max_inboxes is None:
         return
-    spent = ApiKey.objects.filter(id=key.id, used_count__lt=F("max_inboxes")).update(
-        used_count=F("used_count") + 1
-    )
+    spent = ApiKey.objects.filter(id=key.id, used_count__lt=F("max_inboxes")).update(used_count=F("used_count") + 1)
     if not spent:
         raise QuotaExhausted(f"This key has made all of the {key.max_inboxes} inboxes that it may make.")

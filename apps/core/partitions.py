@@ -51,7 +51,7 @@ def _make_partition(table: str, name: str, low: str, high: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)")
         cursor.execute(
-            f"WITH moved AS (DELETE FROM {table}_default WHERE {key} >= %s AND {key} < %s RETURNING *)"  # noqa: S608
+            f"WITH moved AS (DELETE FROM {table}_default WHERE {key} >= %s AND {key} < %s RETURNING *)"
             f" INSERT INTO {name} SELECT * FROM moved",
             [low, high],
         )

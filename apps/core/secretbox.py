@@ -15,9 +15,7 @@ class SecretUnreadable(Exception):
 
 @functools.lru_cache(maxsize=4)
 def _box(secret_key: str) -> Fernet:
-    derived = HKDF(hashes.SHA256(), 32, salt=None, info=b"mailhost secrets at rest").derive(
-        secret_key.encode()
-    )
+    derived = HKDF(hashes.SHA256(), 32, salt=None, info=b"mailhost secrets at rest").derive(secret_key.encode())
     return Fernet(base64.urlsafe_b64encode(derived))
 
 

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from apps.domains.selectors import DnsRecord
 from mailhost.dns.resolver import DnsNotFound, DnsTemporary, Resolver
+
+from apps.domains.selectors import DnsRecord
 
 _SHOWN = 500
 

@@ -29,9 +29,7 @@ class Domain(BaseModel):
     receiving_status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
     ownership_token = models.CharField(max_length=64, editable=False)
     ownership_verified_at = models.DateTimeField(null=True, blank=True, editable=False)
-    record_checks = models.JSONField(
-        default=dict, editable=False, help_text="Purpose -> {status, found, fix}."
-    )
+    record_checks = models.JSONField(default=dict, editable=False, help_text="Purpose -> {status, found, fix}.")
     last_checked_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -72,9 +70,7 @@ class DkimKey(BaseModel):
     algorithm = models.CharField(max_length=20, choices=Algorithm)
     private_key_encrypted = models.BinaryField(editable=False)
     public_key = models.TextField(help_text="Base64, the p= tag of the DNS record.")
-    active = models.BooleanField(
-        default=True, help_text="Signs new mail; a retired key stays published for a week."
-    )
+    active = models.BooleanField(default=True, help_text="Signs new mail; a retired key stays published for a week.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

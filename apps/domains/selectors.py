@@ -6,10 +6,10 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Q, QuerySet
+from mailhost.auth.dkim import dkim_record
 
 from apps.core.errors import NotFound
 from apps.domains.models import DkimKey, Domain
-from mailhost.auth.dkim import dkim_record
 
 OWNERSHIP_LABEL = "_mailhost"
 OWNERSHIP_PREFIX = "mailhost-verification="
@@ -38,9 +38,7 @@ def get_usable_domain(*, organization_id: UUID, name: str) -> Domain:
     """A domain by name that the organization may put mailboxes on, proved or not; raises NotFound."""
     domain = domains_of(organization_id).filter(name=name).order_by("organization_id").first()
     if domain is None:
-        raise NotFound(
-            f"{name} is not a domain of your organization.", fix="Add it by POST /v1/domains first."
-        )
+        raise NotFound(f"{name} is not a domain of your organization.", fix="Add it by POST /v1/domains first.")
     return domain
 
 

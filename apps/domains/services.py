@@ -6,6 +6,8 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from mailhost.auth.dkim import generate_dkim_key
+from mailhost.dns.resolver import Resolver
 
 from apps.accounts.models import Organization
 from apps.core.errors import Conflict, ValidationFailed
@@ -15,8 +17,6 @@ from apps.domains.selectors import dns_records
 from apps.events.models import EventType
 from apps.events.services import NewEvent, record_events
 from mailhost.address import domain_key
-from mailhost.auth.dkim import generate_dkim_key
-from mailhost.dns.resolver import Resolver
 from mailhost.errors import InvalidDomain
 
 _Status = Domain.Status
@@ -29,9 +29,7 @@ def create_domain(*, organization: Organization, name: str, now: datetime) -> Do
     """
     key = _read_name(name)
     if Domain.objects.filter(name=key, organization__isnull=True).exists():
-        raise Conflict(
-            f"{key} belongs to this installation.", fix="Use it as it is, or add a name of your own."
-        )
+        raise Conflict(f"{key} belongs to this installation.", fix="Use it as it is, or add a name of your own.")
     if Domain.objects.filter(name=key, ownership_verified_at__isnull=False).exists():
         raise Conflict(
             f"{key} is already a verified domain here.",
@@ -39,14 +37,10 @@ def create_domain(*, organization: Organization, name: str, now: datetime) -> Do
         )
     try:
         with transaction.atomic():
-            domain = Domain.objects.create(
-                organization=organization, name=key, ownership_token=secrets.token_hex(16)
-            )
+            domain = Domain.objects.create(organization=organization, name=key, ownership_token=secrets.token_hex(16))
             _make_keys(domain)
     except IntegrityError:
-        raise Conflict(
-            f"Your organization has added {key} already.", fix="Find it in GET /v1/domains."
-        ) from None
+        raise Conflict(f"Your organization has added {key} already.", fix="Find it in GET /v1/domains.") from None
     return domain
 
 
@@ -112,8 +106,7 @@ def verify_domain(*, domain: Domain, now: datetime) -> Domain:
 def _apply_findings(domain: Domain, findings: list[Finding], now: datetime) -> None:
     before = domain.status
     domain.record_checks = {
-        finding.key: {"status": finding.status, "found": finding.found, "fix": finding.fix}
-        for finding in findings
+        finding.key: {"status": finding.status, "found": finding.found, "fix": finding.fix} for finding in findings
     }
     domain.last_checked_at = now
     # The RSA key decides: many receivers cannot verify Ed25519 yet (RFC 8463, section 5).

@@ -73,9 +73,7 @@ class EventClock(models.Model):
     position_offset = models.BigIntegerField(default=0)
 
     class Meta:
-        constraints: ClassVar = [
-            models.CheckConstraint(condition=models.Q(id=1), name="events_clock_single_row")
-        ]
+        constraints: ClassVar = [models.CheckConstraint(condition=models.Q(id=1), name="events_clock_single_row")]
 
     def __str__(self) -> str:
         return f"offset {self.position_offset}"

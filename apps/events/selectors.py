@@ -43,9 +43,7 @@ def read_events(
 
     Without gap or repeat: what is not settled yet is not shown, and will stand behind the last place given out.
     """
-    events: QuerySet[Event] = Event.objects.filter(
-        organization_id=organization_id, position__lt=settled_position()
-    )
+    events: QuerySet[Event] = Event.objects.filter(organization_id=organization_id, position__lt=settled_position())
     if types is not None:
         events = events.filter(type__in=types)
     if mailbox_ids is not None:

@@ -77,9 +77,7 @@ def accept_mails(*, mails: Sequence[IncomingMail], now: datetime) -> list[Reply]
     return [_store_alone(mail, fields, now) for mail, fields in zip(mails, parsed, strict=True)]
 
 
-def _store_group(
-    mails: Sequence[IncomingMail], parsed: Sequence[ParsedMessage], now: datetime
-) -> list[Reply]:
+def _store_group(mails: Sequence[IncomingMail], parsed: Sequence[ParsedMessage], now: datetime) -> list[Reply]:
     deposits = [
         Deposit(recipients=mail.recipients, raw=mail.raw, parsed=fields, mail_from=mail.mail_from)
         for mail, fields in zip(mails, parsed, strict=True)
@@ -105,7 +103,5 @@ def _store_alone(mail: IncomingMail, parsed: ParsedMessage, now: datetime) -> Re
             log.error("inbound.database_away", error=str(error), mails=1)
             return TRY_AGAIN
         except (DatabaseError, ValueError) as error:
-            log.warning(
-                "inbound.mail_failed", error=str(error), mail_from=mail.mail_from, octets=len(mail.raw)
-            )
+            log.warning("inbound.mail_failed", error=str(error), mail_from=mail.mail_from, octets=len(mail.raw))
     return TRY_AGAIN

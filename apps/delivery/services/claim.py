@@ -156,6 +156,11 @@ def stamp_on_wire(*, deliveries: Sequence[ClaimedDelivery]) -> set[UUID]:
     )
 
 
+def clear_stamp(*, deliveries: Sequence[ClaimedDelivery]) -> set[UUID]:
+    """Take the stamp off what did not go on the wire after all; the ids still held."""
+    return _update_held(deliveries, "on_wire_at = NULL")
+
+
 def _update_held(deliveries: Sequence[ClaimedDelivery], assignments: str) -> set[UUID]:
     with connection.cursor() as cursor:
         cursor.execute(

@@ -6,7 +6,6 @@ from datetime import datetime
 from uuid import UUID
 
 from mailhost.message.compose import OutgoingMail
-from mailhost.message.parse import parse_message
 
 from apps.core.ids import new_id
 from apps.mail.blobs import store_blobs
@@ -16,6 +15,7 @@ from apps.mail.services.threads import ThreadBook, hash_message_id
 from apps.mailboxes.models import Mailbox
 from mailhost.address import NamedAddress
 from mailhost.message.extract import make_preview
+from mailhost.message.parse import parse_message
 
 OWN_AUTHENTICATION = {"spf": "pass", "dkim": "pass", "dmarc": "pass", "arc": "none", "from_aligned": True}
 """The verdict on mail whose sender authenticated here and writes under their own address."""

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from mailhost.message.threading import normalize_subject
-
 from apps.mail.models import Message, Thread
+from mailhost.message.threading import normalize_subject
 
 MAX_PARTICIPANTS = 50
 
