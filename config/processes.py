@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from config.embedded.files import open_log
 from config.embedded.launch import launch
 from config.env import PROJECT, Environment
 from config.supervisor import Child, Process
+from config.web.command import web_command
 
 WORKER_THREADS = 2
 
@@ -27,7 +29,8 @@ def build_environ(env: Environment) -> dict[str, str]:
 
 def build_children(env: Environment) -> list[Child]:
     """web, smtp, worker and beat, as many of each as the variables say."""
-    commands = {"web": _web_command(env), "beat": [*_celery("beat"), "--pidfile="]}
+    web = _WebSettings(env.mailhost_bind, env.mailhost_http_port, env.mailhost_web_processes)
+    commands = {"web": web_command(web), "beat": [*_celery("beat"), "--pidfile="]}
     for number in _numbers(env.mailhost_smtp_processes):
         commands[f"smtp{number}"] = [sys.executable, "manage.py", "smtp"]
     for number in _numbers(env.mailhost_worker_processes):
@@ -55,13 +58,13 @@ def _numbers(count: int) -> list[str]:
     return [""] if count == 1 else [f"-{number}" for number in range(1, count + 1)]
 
 
-def _web_command(env: Environment) -> list[str]:
-    return [
-        *(sys.executable, "-m", "granian", "config.asgi:application", "--interface", "asgi"),
-        *("--host", env.mailhost_bind, "--port", str(env.mailhost_http_port)),
-        *("--workers", str(env.mailhost_web_processes), "--respawn-failed-workers", "--respawn-interval", "0.5"),
-        *("--workers-kill-timeout", "4", "--log-level", "warning"),
-    ]
+@dataclass(slots=True)
+class _WebSettings:
+    """What web_command() reads, without Django: the supervisor stays small."""
+
+    MAILHOST_BIND: str
+    MAILHOST_HTTP_PORT: int
+    MAILHOST_WEB_PROCESSES: int
 
 
 def _worker_command(number: str) -> list[str]:

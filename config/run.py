@@ -28,7 +28,7 @@ SERVER_PATIENCE = 60.0
 MIGRATION_PATIENCE = 1800.0
 READY_PATIENCE = 60.0
 # Seconds for the servers and for our own processes to end cleanly: together below ten.
-STOP_PATIENCE = (3.0, 5.5)
+STOP_PATIENCE = (3.0, 6.0)
 TRIM_EVERY = 60.0
 EXIT_STOPPED, EXIT_CANNOT, EXIT_BAD_VARIABLE = 0, 1, 2
 
@@ -50,21 +50,29 @@ def main() -> int:
         with lock_state(state):
             env = read_environment(may_make_secret_key=True)
             check_ports(env)
-            try:
-                run(env, supervisor)
-            finally:
-                supervisor.stop(STOP_PATIENCE)
-                say("stopped.")
+            return run_to_the_end(env, supervisor)
     except BadEnvironment as error:
         say(str(error))
         return EXIT_BAD_VARIABLE
-    except (CannotStart, EmbeddedError, ChildKeepsDying) as error:
+    except (CannotStart, EmbeddedError) as error:
         say(str(error))
         return EXIT_CANNOT
+
+
+def run_to_the_end(env: Environment, supervisor: Supervisor) -> int:
+    """run(), and whatever happened, nothing is left running after it."""
+    code = EXIT_CANNOT
+    try:
+        run(env, supervisor)
+        code = EXIT_STOPPED
+    except (CannotStart, EmbeddedError, ChildKeepsDying) as error:
+        say(str(error))
     except OSError as error:
         say(f"cannot go on: {error.strerror}{f' ({error.filename})' if error.filename else ''}.")
-        return EXIT_CANNOT
-    return EXIT_STOPPED
+    finally:
+        supervisor.stop(STOP_PATIENCE)
+        say("stopped.")
+    return code
 
 
 def run(env: Environment, supervisor: Supervisor) -> None:

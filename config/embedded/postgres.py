@@ -173,7 +173,7 @@ class EmbeddedPostgres:
         return launch(
             command,
             account=self.account,
-            needs=[self.folder, self.binaries.parent],
+            needs=[self.folder, *find_installation(self.binaries)],
             death_signal=death_signal,
             log=log,
             stdin=stdin,
@@ -281,6 +281,12 @@ def find_binaries() -> Path:
     raise EmbeddedError(
         "There is no embedded PostgreSQL for this machine: set DATABASE_URL to a server, version 15 or newer."
     )
+
+
+def find_installation(binaries: Path) -> list[Path]:
+    """The folders that a program in `binaries` reads: its installation, and the libraries beside the package."""
+    libraries = binaries.parents[2] / f"{WHEEL}.libs"
+    return [binaries.parent, *([libraries] if libraries.is_dir() else [])]
 
 
 def _shared_buffers_mb() -> int:
