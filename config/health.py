@@ -35,6 +35,8 @@ def show_ready(request: HttpRequest) -> HttpResponse:
     response = JsonResponse({"status": status, "missing": missing}, status=503 if missing else 200)
     if missing:
         response["Retry-After"] = "1"
+        # Django would log every 5xx as an error, and who waits for the start asks three times a second.
+        response._has_been_logged = True  # type: ignore[attr-defined]
     return response
 
 

@@ -50,6 +50,8 @@ def build_logging(*, log_format: str, level: str) -> dict[str, Any]:
             # Django's own console and mail handlers off: one handler, at the root, for all.
             "django": {"handlers": [], "level": "INFO", "propagate": True},
             "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+            # A line for every 404 and 401 would let strangers write our logs.
+            "django.request": {"level": "ERROR"},
             # One line per connection and per refused command is noise that strangers control.
             "mail.log": {"level": "WARNING"},
         },
