@@ -131,4 +131,5 @@ def _join_pieces(pieces: dict[int, tuple[str, bool]]) -> str:
             charset, _, value = value.split("'", 2)
         octets = value.encode("utf-8", "replace")
         data += unquote_to_bytes(octets) if encoded else octets
-    return decode_words(decode_text(data, charset or None)[0])
+    text = decode_text(data, charset or None)[0]
+    return text if any(encoded for _, encoded in pieces.values()) else decode_words(text)
