@@ -1,5 +1,6 @@
 """Django's settings. What an operator may change comes from config/env.py and nowhere else."""
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ REDIS_URL = ENV.redis_url
 BASE_DIR: Path = PROJECT
 DEBUG = False
 # Derived, so that a leak of Django's signing key does not give the key that encrypts secrets at rest.
-SECRET_KEY = f"django:{MAILHOST_SECRET_KEY}"
+SECRET_KEY = hashlib.sha256(f"django:{MAILHOST_SECRET_KEY}".encode()).hexdigest()
 # Every host name: an installation answers to its address, its names and its dialects' names, and no
 # link is ever built from the Host header (MAILHOST_PUBLIC_URL serves for that).
 ALLOWED_HOSTS = ["*"]
