@@ -88,7 +88,7 @@ class SmtpSession:
         self.timeouts = timeouts
         self.features = opened.features
         self.tls = opened.tls
-        self.remote_ip = opened.wire.remote_ip
+        self.remote_ip = opened.wire.remote[0]
         self.transactions = 0
         self._wire = opened.wire
         self._needs_reset = False
@@ -115,9 +115,7 @@ class SmtpSession:
         if _HELO_NAME.fullmatch(helo_name) is None:
             raise ValueError("helo_name must be a host name or an address literal")
         timeouts = timeouts or Timeouts()
-        target = Target(
-            host, port, helo_name, tls, server_name or host, timeouts, source_address, credentials, ca_file
-        )
+        target = Target(host, port, helo_name, tls, server_name or host, timeouts, source_address, credentials, ca_file)
         return cls(await open_wire(target), host, timeouts)
 
     @property
@@ -232,9 +230,7 @@ class SmtpSession:
             return Reply(552, "5.3.4", f"The server takes mails of at most {int(limit)} octets")
         return None
 
-    def _make_result(
-        self, outcome: Outcome, reply: Reply, stage: Stage, *, is_local: bool = False
-    ) -> SendResult:
+    def _make_result(self, outcome: Outcome, reply: Reply, stage: Stage, *, is_local: bool = False) -> SendResult:
         return SendResult(outcome, reply, stage, is_local, remote_ip=self.remote_ip, tls=self.tls)
 
     def _explain(self, error: Exception, progress: _Progress) -> SendResult:

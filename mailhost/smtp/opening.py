@@ -17,7 +17,7 @@ from pathlib import Path
 from mailhost.errors import MailError
 from mailhost.smtp.replies import BadReply, Reply, Stage, clean_text
 from mailhost.smtp.tls import TlsInfo, TlsMode, client_context, read_tls_info
-from mailhost.smtp.wire import ConnectionClosed, Wire
+from mailhost.smtp.wire import ConnectionClosed, ReplyConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Target:
 class Opened:
     """A greeted connection: `features` are EHLO's keywords (upper case) with their parameters."""
 
-    wire: Wire
+    wire: ReplyConnection
     features: dict[str, str]
     tls: TlsInfo | None
 
@@ -122,9 +122,9 @@ async def _open_once(target: Target, mode: TlsMode) -> Opened:
     return Opened(wire, features, tls)
 
 
-async def _connect(target: Target, mode: TlsMode) -> Wire:
+async def _connect(target: Target, mode: TlsMode) -> ReplyConnection:
     loop = asyncio.get_running_loop()
-    wire = Wire()
+    wire = ReplyConnection()
     source = (target.source_address, 0) if target.source_address else None
     async with _failing_at(Stage.CONNECT, wire), asyncio.timeout(target.timeouts.connect):
         if mode is TlsMode.IMPLICIT:
@@ -141,7 +141,7 @@ async def _connect(target: Target, mode: TlsMode) -> Wire:
     return wire
 
 
-async def _say_hello(wire: Wire, target: Target) -> dict[str, str]:
+async def _say_hello(wire: ReplyConnection, target: Target) -> dict[str, str]:
     """EHLO, or HELO where that is not understood (RFC 5321 3.2). The server's features."""
     name = target.helo_name.encode("ascii")
     async with _failing_at(Stage.HELO, wire):
@@ -167,7 +167,7 @@ def _read_features(reply: Reply) -> dict[str, str]:
     return features
 
 
-async def _start_tls(wire: Wire, target: Target, mode: TlsMode, features: dict[str, str]) -> bool:
+async def _start_tls(wire: ReplyConnection, target: Target, mode: TlsMode, features: dict[str, str]) -> bool:
     """Encrypt as `mode` asks; False when the connection stays in the clear, as it may."""
     if mode is TlsMode.OFF or (mode is TlsMode.OPPORTUNISTIC and "STARTTLS" not in features):
         return False
@@ -181,16 +181,17 @@ async def _start_tls(wire: Wire, target: Target, mode: TlsMode, features: dict[s
                 return False
             raise _refusal(Stage.STARTTLS, reply, wire)
         context = client_context(verify=mode is TlsMode.VERIFIED, ca_file=target.ca_file)
-        await wire.start_tls(context, target.server_name, target.timeouts.starttls)
+        if wire.has_unread:
+            # Bytes that came in the clear would pass for the encrypted server's words (CVE-2011-0411 and its kin).
+            raise BadReply("the server sent more in the clear after its answer to STARTTLS")
+        await wire.upgrade(context, target.timeouts.starttls, server_name=target.server_name)
     return True
 
 
-async def _log_in(wire: Wire, credentials: Credentials, features: dict[str, str], seconds: float) -> None:
+async def _log_in(wire: ReplyConnection, credentials: Credentials, features: dict[str, str], seconds: float) -> None:
     """AUTH PLAIN, else LOGIN (RFC 4954); never in the clear over a network."""
-    if wire.tls is None and not _is_loopback(wire.remote_ip):
-        raise _local_failure(
-            Stage.AUTH, "4.7.11", "Passwords are not sent over an unencrypted connection", wire
-        )
+    if wire.tls is None and not _is_loopback(wire.remote[0]):
+        raise _local_failure(Stage.AUTH, "4.7.11", "Passwords are not sent over an unencrypted connection", wire)
     mechanisms = features.get("AUTH", "").split()
     user, password = credentials.user.encode(), credentials.password.encode()
     if "PLAIN" in mechanisms:
@@ -217,25 +218,25 @@ def _is_loopback(ip: str) -> bool:
 
 
 @asynccontextmanager
-async def _failing_at(stage: Stage, wire: Wire) -> AsyncIterator[None]:
+async def _failing_at(stage: Stage, wire: ReplyConnection) -> AsyncIterator[None]:
     """Turn what breaks at this stage into SessionFailed; never leave a connection behind."""
     try:
         yield
     except (ConnectionClosed, BadReply, OSError) as error:
         wire.abort()
         reply = explain_break(error, stage)
-        raise SessionFailed(stage, reply, is_local=True, remote_ip=wire.remote_ip) from error
+        raise SessionFailed(stage, reply, is_local=True, remote_ip=wire.remote[0]) from error
     except BaseException:
         wire.abort()
         raise
 
 
-def _refusal(stage: Stage, reply: Reply, wire: Wire) -> SessionFailed:
-    return SessionFailed(stage, reply, is_local=False, remote_ip=wire.remote_ip)
+def _refusal(stage: Stage, reply: Reply, wire: ReplyConnection) -> SessionFailed:
+    return SessionFailed(stage, reply, is_local=False, remote_ip=wire.remote[0])
 
 
-def _local_failure(stage: Stage, enhanced: str, text: str, wire: Wire) -> SessionFailed:
-    return SessionFailed(stage, Reply(451, enhanced, text), is_local=True, remote_ip=wire.remote_ip)
+def _local_failure(stage: Stage, enhanced: str, text: str, wire: ReplyConnection) -> SessionFailed:
+    return SessionFailed(stage, Reply(451, enhanced, text), is_local=True, remote_ip=wire.remote[0])
 
 
 def explain_break(error: Exception, stage: Stage) -> Reply:

@@ -108,10 +108,7 @@ def _is_current(path: Path, hostname: str, now: datetime.datetime) -> bool:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (OSError, ValueError, x509.ExtensionNotFound):
         return False
-    return (
-        hostname in names.get_values_for_type(x509.DNSName)
-        and certificate.not_valid_after_utc > now + _RENEW_BEFORE
-    )
+    return hostname in names.get_values_for_type(x509.DNSName) and certificate.not_valid_after_utc > now + _RENEW_BEFORE
 
 
 def _make_certificate(hostname: str, now: datetime.datetime) -> bytes:

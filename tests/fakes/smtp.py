@@ -231,9 +231,7 @@ class SmtpSink(LoopbackServer):
 
     # --- the conversation
 
-    def _add(
-        self, stage, *, reply=None, match="", times=None, delay=0.0, disconnect=False, keep=False
-    ) -> None:
+    def _add(self, stage, *, reply=None, match="", times=None, delay=0.0, disconnect=False, keep=False) -> None:
         assert stage in STAGES, f"no such stage: {stage}"
         self._rules = [*self._rules, Rule(stage, reply, match, times, delay, disconnect, keep)]
 
@@ -242,9 +240,7 @@ class SmtpSink(LoopbackServer):
             self.mails.append(mail)
             self._arrived.notify_all()
 
-    async def _apply(
-        self, stage: str, line: str, dialogue: _Dialogue, mail: ReceivedMail | None = None
-    ) -> bool:
+    async def _apply(self, stage: str, line: str, dialogue: _Dialogue, mail: ReceivedMail | None = None) -> bool:
         """Do what the rules say; True when one of them has answered."""
         for rule in self._rules:
             if rule.stage != stage or rule.match not in line or rule.times == 0:

@@ -16,15 +16,15 @@ from tests.fakes.smtp import Handler, LoopbackServer
 MAIL = Envelope("a@example.org", "b@example.com", b"Subject: x\r\n\r\nHello\r\n")
 SHORT = Timeouts(
     connect=1,
-    greeting=0.2,
-    helo=0.2,
-    starttls=0.2,
-    auth=0.2,
-    mail=0.2,
-    rcpt=0.2,
-    data=0.2,
-    block=0.2,
-    final=0.2,
+    greeting=0.1,
+    helo=0.1,
+    starttls=0.1,
+    auth=0.1,
+    mail=0.1,
+    rcpt=0.1,
+    data=0.1,
+    block=0.1,
+    final=0.1,
     quit=0.1,
 )
 HELLO = b"250-hostile\r\n250-PIPELINING\r\n250-SIZE 0\r\n"
