@@ -11,11 +11,16 @@ from functools import partial
 
 import redis
 import structlog
-from celery import current_app
+from celery import Celery
 from django.conf import settings
 from django.db import transaction
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 log = structlog.get_logger(__name__)
+
+QUEUE = "mailhost"
+"""The queue that workers take tasks from."""
 
 _TIMEOUT = 0.1
 _REST_AFTER_FAILURE = 5.0
@@ -26,6 +31,27 @@ def _flag(task: str) -> str:
     return f"mailhost:rung:{task}"
 
 
+def _connect() -> redis.Redis:
+    # Redis-py would try a failed command again, three times and with growing pauses.
+    retry = Retry(NoBackoff(), 0)
+    return redis.Redis.from_url(
+        settings.REDIS_URL, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=retry
+    )
+
+
+def _make_sender() -> Celery:
+    """Celery's sending half, for processes that load no Celery app: the app belongs to the roof, which nothing here
+    may import, and the default app that Celery falls back to would look for RabbitMQ. A task's name and the queue
+    are all that sender and worker share."""
+    sender = Celery("doorbell", broker=settings.REDIS_URL, set_as_current=False, fixups=[])
+    timeouts = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT, "max_retries": 0}
+    sender.conf.update(
+        task_default_queue=QUEUE, task_create_missing_queues=True, broker_transport_options=timeouts,
+        result_backend=None, task_ignore_result=True,
+    )  # fmt: skip
+    return sender
+
+
 class Doorbell:
     """Rings tasks from a background thread that is started at the first ring, after any fork."""
 
@@ -34,6 +60,7 @@ class Doorbell:
         self._wanted: set[str] = set()
         self._thread: threading.Thread | None = None
         self._client: redis.Redis | None = None
+        self._sender: Celery | None = None
         self._quiet_until = 0.0
 
     def ring(self, task: str) -> None:
@@ -62,15 +89,13 @@ class Doorbell:
 
     def _send(self, task: str) -> None:
         if self._client is None:
-            self._client = redis.Redis.from_url(
-                settings.REDIS_URL, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT
-            )
+            self._client = _connect()
         if not self._client.set(_flag(task), "1", nx=True, px=_RUNG_FOR_MS):
             return
-        with current_app.connection_for_write(
-            transport_options={"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
-        ) as connection:
-            current_app.send_task(task, connection=connection, retry=False, ignore_result=True, expires=60)
+        if self._sender is None:
+            self._sender = _make_sender()
+        with self._sender.connection_for_write() as connection:
+            self._sender.send_task(task, connection=connection, retry=False, ignore_result=True, expires=60)
 
     def clear(self, task: str) -> None:
         """Forget that the task was rung, before it looks for work: a ring after that is a new ring."""
@@ -78,9 +103,7 @@ class Doorbell:
             return
         try:
             if self._client is None:
-                self._client = redis.Redis.from_url(
-                    settings.REDIS_URL, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT
-                )
+                self._client = _connect()
             self._client.delete(_flag(task))
         except redis.RedisError:
             self._quiet_until = time.monotonic() + _REST_AFTER_FAILURE

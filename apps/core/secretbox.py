@@ -24,7 +24,7 @@ def encrypt_secret(plain: bytes) -> bytes:
     return _box(settings.MAILHOST_SECRET_KEY).encrypt(plain)
 
 
-def decrypt_secret(stored: bytes) -> bytes:
+def decrypt_secret(stored: bytes | memoryview) -> bytes:
     """The plain secret; raises SecretUnreadable when the installation's key has changed."""
     try:
         return _box(settings.MAILHOST_SECRET_KEY).decrypt(bytes(stored))
