@@ -63,7 +63,7 @@ class Event(BaseModel):
 
 
 class EventClock(models.Model):
-    """One row: what is added to the cluster's transaction ids to make positions.
+    """At most one row: what is added to the cluster's transaction ids to make positions.
 
     A restored backup lands in a cluster whose transaction ids begin low again; restoring raises the offset so that
     positions go on growing and cursors that readers hold stay good.

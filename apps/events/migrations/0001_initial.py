@@ -26,14 +26,14 @@ class Migration(migrations.Migration):
         ),
         migrations.RunSQL(
             sql=[
-                "INSERT INTO events_eventclock (id, position_offset) VALUES (1, 0)",
-                # A row's place in commit order: its transaction's id, above the clock's offset.
+                # A row's place in commit order: its transaction's id, above the clock's offset if there is one.
                 "CREATE FUNCTION events_position() RETURNS bigint LANGUAGE sql VOLATILE AS"
-                " 'SELECT pg_current_xact_id()::text::bigint + (SELECT position_offset FROM public.events_eventclock)'",
+                " 'SELECT pg_current_xact_id()::text::bigint"
+                " + coalesce((SELECT position_offset FROM public.events_eventclock), 0)'",
                 # Below it no row can appear any more: every older transaction has committed or is gone.
                 "CREATE FUNCTION events_settled_position() RETURNS bigint LANGUAGE sql STABLE AS"
                 " 'SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
-                " + (SELECT position_offset FROM public.events_eventclock)'",
+                " + coalesce((SELECT position_offset FROM public.events_eventclock), 0)'",
             ],
             reverse_sql=["DROP FUNCTION events_settled_position()", "DROP FUNCTION events_position()"],
         ),
