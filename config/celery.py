@@ -5,6 +5,7 @@ from typing import Any
 
 import django
 from celery import Celery
+from celery.schedules import crontab
 from celery.signals import beat_init, setup_logging, worker_ready, worker_shutdown
 from django.conf import settings
 
@@ -14,12 +15,17 @@ django.setup()  # before the models below can be imported; does nothing when it 
 from apps.core.heartbeat import HeartbeatThread, start_heartbeat  # noqa: E402
 
 # Periodic tasks, by name. Each must be idempotent and take an advisory lock: any number of beats may run.
-BEAT_SCHEDULE: dict[str, dict[str, Any]] = {}
+BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "reset_day": {"task": "apps.mailboxes.tasks.reset_day", "schedule": crontab(minute="0", hour="0")},
+    "create_partitions": {"task": "apps.core.tasks.create_partitions", "schedule": crontab(minute="30", hour="3")},
+}
 
 app = Celery("mailhost")
 app.conf.update(
     broker_url=settings.REDIS_URL,
     broker_connection_retry_on_startup=True,
+    # For ever: a worker whose Redis is away still sends mail, which it finds in PostgreSQL.
+    broker_connection_max_retries=None,
     # A doorbell must never hold up the request that rings it.
     broker_transport_options={
         "socket_timeout": 5,
@@ -45,6 +51,8 @@ app.conf.update(
     beat_scheduler="celery.beat:Scheduler",
 )
 app.autodiscover_tasks()
+# Mail leaves from a thread of each worker, which needs no broker to find its work.
+app.steps["worker"].add("apps.delivery.bootstep:DeliveryStep")
 
 _heartbeats: list[HeartbeatThread] = []
 

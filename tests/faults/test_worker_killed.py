@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 from tests.e2e.installation import Installation
 from tests.fakes.smtp import SmtpSink
@@ -54,8 +55,7 @@ def test_all_mails_arrive_although_the_workers_are_killed(relaying: Installation
 
 def _is_worker(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            command = file.read()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
     return b"celery" in command and b"worker" in command

@@ -1,4 +1,4 @@
-"""The delivery loop against real servers on loopback: a DNS of the tests' own, and mail servers that record or refuse."""
+"""The delivery loop against real servers on loopback: a DNS of the tests, and mail servers that record or refuse."""
 
 import time
 from collections.abc import Callable, Iterator
