@@ -7,10 +7,10 @@ from celery import bootsteps
 from apps.delivery.loop import DeliveryThread
 
 
-class DeliveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class DeliveryStep(bootsteps.StartStopStep):
     """Starts after the pool and before the consumer, which waits for the broker: mail leaves without one too."""
 
-    requires = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)

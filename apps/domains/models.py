@@ -1,6 +1,6 @@
 """Mail domains and the keys that sign for them."""
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from django.db import models
 from django.db.models import Q
@@ -8,6 +8,7 @@ from django.db.models import Q
 from apps.accounts.models import Organization
 from apps.core.models import BaseModel
 from apps.core.secretbox import decrypt_secret, encrypt_secret
+from mailhost.auth.dkim import Algorithm as SigningAlgorithm
 
 
 class Domain(BaseModel):
@@ -81,6 +82,11 @@ class DkimKey(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.selector} ({self.algorithm})"
+
+    @property
+    def dkim_algorithm(self) -> SigningAlgorithm:
+        """The algorithm, as the engine names it."""
+        return cast(SigningAlgorithm, self.algorithm)
 
     @property
     def private_pem(self) -> bytes:

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Q, QuerySet
-from mailhost.auth.dkim import dkim_record
 
 from apps.core.errors import NotFound
 from apps.domains.models import DkimKey, Domain
+from mailhost.auth.dkim import dkim_record
 
 OWNERSHIP_LABEL = "_mailhost"
 OWNERSHIP_PREFIX = "mailhost-verification="
@@ -62,7 +62,7 @@ def dns_records(domain: Domain, keys: Iterable[DkimKey] | None = None) -> list[D
     ]
     for key in domain.dkim_keys.all() if keys is None else keys:
         name = f"{key.selector}._domainkey.{domain.name}"
-        record = dkim_record(key.public_key, key.algorithm)
+        record = dkim_record(key.public_key, key.dkim_algorithm)
         wanted.append((f"dkim:{key.selector}", "TXT", name, record, None))
     records = []
     for purpose, record_type, name, value, priority in wanted:

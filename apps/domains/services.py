@@ -6,8 +6,6 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from mailhost.auth.dkim import generate_dkim_key
-from mailhost.dns.resolver import Resolver
 
 from apps.accounts.models import Organization
 from apps.core.errors import Conflict, ValidationFailed
@@ -17,6 +15,8 @@ from apps.domains.selectors import dns_records
 from apps.events.models import EventType
 from apps.events.services import NewEvent, record_events
 from mailhost.address import domain_key
+from mailhost.auth.dkim import generate_dkim_key
+from mailhost.dns.resolver import Resolver
 from mailhost.errors import InvalidDomain
 
 _Status = Domain.Status
@@ -77,8 +77,9 @@ def _read_name(name: str) -> str:
 def _make_keys(domain: Domain) -> None:
     """One RSA-2048 key, which every receiver verifies, and one Ed25519 key (RFC 8463)."""
     for algorithm, selector in ((DkimKey.Algorithm.RSA, "mh1r"), (DkimKey.Algorithm.ED25519, "mh1e")):
-        pair = generate_dkim_key(algorithm.value)
-        key = DkimKey(domain=domain, selector=selector, algorithm=algorithm, public_key=pair.public_key)
+        key = DkimKey(domain=domain, selector=selector, algorithm=algorithm.value)
+        pair = generate_dkim_key(key.dkim_algorithm)
+        key.public_key = pair.public_key
         key.private_pem = pair.private_pem
         key.save(force_insert=True)
 

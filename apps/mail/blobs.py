@@ -42,7 +42,7 @@ def _encode(data: bytes, compressor: zstandard.ZstdCompressor) -> tuple[int, byt
     return _Encoding.PLAIN, data
 
 
-def _decode(encoding: int, data: bytes) -> bytes:
+def _decode(encoding: int, data: bytes | memoryview) -> bytes:
     if encoding == _Encoding.ZSTD:
         return zstandard.ZstdDecompressor().decompress(bytes(data), max_output_size=CHUNK_OCTETS)
     return bytes(data)

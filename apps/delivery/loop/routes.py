@@ -7,9 +7,9 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
+
 from mailhost.dns.mx import NoSuchDomain, NullMx, find_mail_hosts
 from mailhost.dns.resolver import DnsNotFound, DnsTemporary, Resolver
-
 from mailhost.smtp.client import Credentials, TlsMode
 from mailhost.smtp.replies import Outcome
 
@@ -149,6 +149,7 @@ def _is_loopback(host: str) -> bool:
 
 def make_router() -> Router:
     """The router that MAILHOST_DELIVERY asks for; what is released in hold mode goes by MX."""
-    if settings.MAILHOST_DELIVERY == "relay":
-        return RelayRouter(settings.MAILHOST_RELAY_URL)
+    url = settings.MAILHOST_RELAY_URL
+    if settings.MAILHOST_DELIVERY == "relay" and url is not None:
+        return RelayRouter(url)
     return DirectRouter()

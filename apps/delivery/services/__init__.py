@@ -12,6 +12,7 @@ from apps.delivery.services.claim import (
 from apps.delivery.services.local import deliver_locally
 from apps.delivery.services.operate import cancel_waiting, delete_mailbox, hold_waiting, release_held, retry_now
 from apps.delivery.services.record import DeliveryResult, record_results
+from apps.delivery.services.reply import ReplyRequest, reply_message
 from apps.delivery.services.send import DELIVER_TASK, SendRequest, SentMessage, send_message
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Claim",
     "ClaimedDelivery",
     "DeliveryResult",
+    "ReplyRequest",
     "SendRequest",
     "SentMessage",
     "cancel_waiting",
@@ -31,6 +33,7 @@ __all__ = [
     "release_deliveries",
     "release_held",
     "renew_leases",
+    "reply_message",
     "retry_now",
     "send_message",
     "stamp_on_wire",

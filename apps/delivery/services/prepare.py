@@ -7,7 +7,6 @@ from datetime import datetime
 from uuid import UUID
 
 import structlog
-from mailhost.auth.dkim import DkimSigner, sign_message
 
 from apps.core.errors import NotFound
 from apps.core.secretbox import SecretUnreadable
@@ -16,6 +15,7 @@ from apps.delivery.services.record import DeliveryResult
 from apps.domains.models import DkimKey
 from apps.mail.blobs import read_blobs
 from mailhost.address import parse_address
+from mailhost.auth.dkim import DkimSigner, sign_message
 from mailhost.envelope import Envelope
 from mailhost.errors import MailError
 from mailhost.smtp.replies import Outcome
@@ -91,7 +91,7 @@ def current_signers(domain_id: UUID) -> list[DkimSigner]:
     if kept is not None and kept[0] > time.monotonic():
         return kept[1]
     keys = DkimKey.objects.select_related("domain").filter(domain_id=domain_id, active=True).order_by("-algorithm")
-    signers = [DkimSigner(key.domain.name, key.selector, key.algorithm, key.private_pem) for key in keys]
+    signers = [DkimSigner(key.domain.name, key.selector, key.dkim_algorithm, key.private_pem) for key in keys]
     if not signers:
         raise NoUsableKey
     if len(_signers) > 10_000:
