@@ -25,6 +25,7 @@ django.setup()  # before the models below can be imported
 from apps.accounts.models import SCOPES, Organization, User  # noqa: E402
 from apps.accounts.services import create_api_key, create_organization  # noqa: E402
 from apps.core.heartbeat import forget_host  # noqa: E402
+from apps.core.partitions import create_month_partitions  # noqa: E402
 from apps.domains.services import ensure_shared_domain  # noqa: E402
 
 FILE_NAME = "first-run.json"
@@ -39,6 +40,7 @@ def main() -> int:
         # Two machines that start at once on one database: the second waits and finds it done.
         cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
         call_command("migrate", interactive=False, verbosity=1)
+        create_month_partitions(now=datetime.now(UTC))  # before mail comes: nothing has to be moved later
         prepare_installation(now=datetime.now(UTC))
         cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
     return 0

@@ -4,7 +4,7 @@ A UUIDv7 (RFC 9562, section 5.7) begins with its creation time in milliseconds, 
 them, and insert-only tables are partitioned by them.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
@@ -13,6 +13,8 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {char: number for number, char in enumerate(_ALPHABET)}
 _SUFFIX_LENGTH = 26
 _MAX_UUID = (1 << 128) - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def new_id() -> UUID:
@@ -42,6 +44,9 @@ def decode_id(prefix: str, text: str) -> UUID | None:
 
 
 def id_floor(moment: datetime) -> UUID:
-    """The smallest UUIDv7 that could have been made at `moment`: the bound of a partition or of a time filter."""
-    milliseconds = int(moment.astimezone(UTC).timestamp() * 1000)
+    """The smallest UUIDv7 that could have been made at `moment`: the bound of a partition or of a time filter.
+
+    Nothing was made before 1970, so an earlier moment has the bound of that one.
+    """
+    milliseconds = max((moment - _EPOCH) // _MILLISECOND, 0)
     return UUID(int=milliseconds << 80)

@@ -19,3 +19,9 @@ def try_lock(name: str) -> bool:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_NAMED | zlib.crc32(name.encode())])
         row = cursor.fetchone()
     return bool(row and row[0])
+
+
+def wait_lock(name: str) -> None:
+    """Take the lock of this name until the transaction ends, waiting for whoever holds it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_NAMED | zlib.crc32(name.encode())])

@@ -4,17 +4,25 @@ A month's partition is made ahead of time; a DEFAULT partition takes what falls 
 stops mail. Old months are dropped whole, which costs the same at any size.
 """
 
+import time
 from datetime import UTC, datetime
 
-from django.db import connection, transaction
+import structlog
+from django.db import OperationalError, connection, transaction
+from psycopg.errors import LockNotAvailable
 
 from apps.core.ids import id_floor
-from apps.core.locks import try_lock
+from apps.core.locks import wait_lock
+
+log = structlog.get_logger(__name__)
 
 PARTITIONED_TABLES = ("events_event", "mail_blobchunk", "delivery_attempt")
 """Every table partitioned by month; migrations of the apps create them with a DEFAULT partition."""
 
 MONTHS_AHEAD = 3
+_LOCK_TIMEOUT = "500ms"
+_TRIES = 4
+_PAUSE_SECONDS = 0.25
 
 
 def _month_after(year: int, month: int, steps: int) -> tuple[int, int]:
@@ -23,32 +31,65 @@ def _month_after(year: int, month: int, steps: int) -> tuple[int, int]:
 
 
 def create_month_partitions(*, now: datetime) -> list[str]:
-    """Make the partitions of this month and the next three; returns the names made. Safe to run any number of times."""
+    """Make the partitions of this month and the next three; returns the names made. Safe to run any number of times.
+
+    A table that is too busy is left as it is, for the next run. Call it outside of a transaction: each partition is
+    a transaction of its own, so that no two tables are locked at a time.
+    """
+    months = [_month_after(now.year, now.month, step) for step in range(MONTHS_AHEAD + 1)]
     made: list[str] = []
-    with transaction.atomic(), connection.cursor() as cursor:
-        if not try_lock("partitions"):
-            return made
-        for table in PARTITIONED_TABLES:
-            for step in range(MONTHS_AHEAD + 1):
-                start, end = (
-                    _month_after(now.year, now.month, step),
-                    _month_after(now.year, now.month, step + 1),
-                )
-                name = f"{table}_{start[0]}_{start[1]:02d}"
-                cursor.execute("SELECT to_regclass(%s)", [name])
-                row = cursor.fetchone()
-                if row is not None and row[0] is not None:
-                    continue
-                low, high = (id_floor(datetime(year, month, 1, tzinfo=UTC)) for year, month in (start, end))
-                _make_partition(table, name, str(low), str(high))
-                made.append(name)
+    for table in PARTITIONED_TABLES:
+        for month in months:
+            try:
+                if _create_partition(table, month):
+                    made.append(_name_partition(table, month))
+            except _TableBusy:
+                log.warning("partitions.table_busy", table=table)
+                break
     return made
 
 
-def _make_partition(table: str, name: str, low: str, high: str) -> None:
-    """Attach an empty month; rows of that month that already lie in the DEFAULT partition are moved into it."""
+class _TableBusy(Exception):
+    """Readers or writers of the table did not make room in time."""
+
+
+def _name_partition(table: str, month: tuple[int, int]) -> str:
+    return f"{table}_{month[0]}_{month[1]:02d}"
+
+
+def _create_partition(table: str, month: tuple[int, int]) -> bool:
+    """Make one month of one table; False when it is there already."""
+    for _ in range(_TRIES):
+        try:
+            with transaction.atomic():
+                wait_lock("partitions")
+                return _attach_month(table, month)
+        except OperationalError as error:
+            if not isinstance(error.__cause__, LockNotAvailable):
+                raise
+        time.sleep(_PAUSE_SECONDS)
+    raise _TableBusy
+
+
+def _attach_month(table: str, month: tuple[int, int]) -> bool:
+    """Attach an empty month; rows of that month that already lie in the DEFAULT partition are moved into it.
+
+    Writers are kept out meanwhile, at the parent: a row that one of them put into the DEFAULT partition after the
+    move would make ATTACH fail, and one that waits at the DEFAULT partition would itself be refused. Whoever comes
+    after this lock request waits behind it, so it is given up before PostgreSQL would look for deadlocks (1 s).
+    """
+    name = _name_partition(table, month)
+    low, high = (
+        id_floor(datetime(year, number, 1, tzinfo=UTC)) for year, number in (month, _month_after(month[0], month[1], 1))
+    )
     key = "blob_id" if table == "mail_blobchunk" else "id"
     with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s)", [name])
+        row = cursor.fetchone()
+        if row is not None and row[0] is not None:
+            return False
+        cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        cursor.execute(f"LOCK TABLE ONLY {table} IN EXCLUSIVE MODE")
         cursor.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)")
         cursor.execute(
             f"WITH moved AS (DELETE FROM {table}_default WHERE {key} >= %s AND {key} < %s RETURNING *)"
@@ -56,3 +97,4 @@ def _make_partition(table: str, name: str, low: str, high: str) -> None:
             [low, high],
         )
         cursor.execute(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{low}') TO ('{high}')")
+    return True
