@@ -1,7 +1,6 @@
 """The processes of an installation and the commands that start them; deployments use the same ones."""
 
 import os
-import signal
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -27,21 +26,21 @@ def build_environ(env: Environment) -> dict[str, str]:
     }
 
 
-def build_children(env: Environment) -> list[Child]:
-    """web, smtp, worker and beat, as many of each as the variables say."""
+def build_children(env: Environment, mark: int) -> list[Child]:
+    """web, smtp, worker and beat, as many of each as the variables say; `mark` is what they hold open."""
     web = _WebSettings(env.mailhost_bind, env.mailhost_http_port, env.mailhost_web_processes)
     commands = {"web": web_command(web), "beat": [*_celery("beat"), "--pidfile="]}
     for number in _numbers(env.mailhost_smtp_processes):
-        commands[f"smtp{number}"] = [sys.executable, "manage.py", "smtp"]
+        commands[f"smtp{number}"] = [sys.executable, "manage.py", "smtp", "--skip-checks"]
     for number in _numbers(env.mailhost_worker_processes):
         commands[f"worker{number}"] = _worker_command(number)
-    return [_build_child(env, name, command) for name, command in commands.items()]
+    return [_build_child(env, name, command, mark) for name, command in commands.items()]
 
 
-def start_logged(env: Environment, name: str, command: list[str], death_signal: int = signal.SIGTERM) -> Process:
+def start_logged(env: Environment, name: str, command: list[str], mark: int) -> Process:
     """Start a command of ours whose output goes to log/`name`.log."""
     with open_log(env.mailhost_state, name) as log:
-        return launch(command, log=log, env=build_environ(env), cwd=PROJECT, death_signal=death_signal)
+        return launch(command, log=log, env=build_environ(env), cwd=PROJECT, keep_open=[mark])
 
 
 def log_path(state: Path, name: str) -> Path:
@@ -49,8 +48,9 @@ def log_path(state: Path, name: str) -> Path:
     return state / "log" / f"{name}.log"
 
 
-def _build_child(env: Environment, name: str, command: list[str]) -> Child:
-    return Child(name=name, start=partial(start_logged, env, name, command), log=log_path(env.mailhost_state, name))
+def _build_child(env: Environment, name: str, command: list[str], mark: int) -> Child:
+    start = partial(start_logged, env, name, command, mark)
+    return Child(name=name, start=start, log=log_path(env.mailhost_state, name))
 
 
 def _numbers(count: int) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from config.embedded.errors import EmbeddedError
 from config.embedded.files import trim_logs
-from config.embedded.lock import lock_state
+from config.embedded.lock import lock_state, mark_processes
 from config.embedded.postgres import EmbeddedPostgres
 from config.embedded.redis import EmbeddedRedis
 from config.env import BadEnvironment, Environment, read_environment, read_state_folder
@@ -49,8 +49,9 @@ def main() -> int:
         check_state_folder(state)
         with lock_state(state):
             env = read_environment(may_make_secret_key=True)
-            check_ports(env)
-            return run_to_the_end(env, supervisor)
+            with mark_processes(state) as mark:
+                check_ports(env)
+                return run_to_the_end(env, supervisor, mark)
     except BadEnvironment as error:
         say(str(error))
         return EXIT_BAD_VARIABLE
@@ -59,11 +60,11 @@ def main() -> int:
         return EXIT_CANNOT
 
 
-def run_to_the_end(env: Environment, supervisor: Supervisor) -> int:
+def run_to_the_end(env: Environment, supervisor: Supervisor, mark: int) -> int:
     """run(), and whatever happened, nothing is left running after it."""
     code = EXIT_CANNOT
     try:
-        run(env, supervisor)
+        run(env, supervisor, mark)
         code = EXIT_STOPPED
     except (CannotStart, EmbeddedError, ChildKeepsDying) as error:
         say(str(error))
@@ -75,12 +76,12 @@ def run_to_the_end(env: Environment, supervisor: Supervisor) -> int:
     return code
 
 
-def run(env: Environment, supervisor: Supervisor) -> None:
+def run(env: Environment, supervisor: Supervisor, mark: int) -> None:
     """Start everything in order, then watch it until `supervisor.stopping`."""
     say(f"starting; everything it keeps is in {env.mailhost_state}.")
     start_servers(env, supervisor)
-    if prepare_database(env, supervisor):
-        supervisor.add(build_children(env))
+    if prepare_database(env, supervisor, mark):
+        supervisor.add(build_children(env, mark))
         greet(env, supervisor)
     next_trim = 0.0
 
@@ -114,9 +115,9 @@ def start_servers(env: Environment, supervisor: Supervisor) -> None:
         raise CannotStart(f"PostgreSQL or Redis does not answer: see {state / 'log'}.")
 
 
-def prepare_database(env: Environment, supervisor: Supervisor) -> bool:
+def prepare_database(env: Environment, supervisor: Supervisor, mark: int) -> bool:
     """Migrations and the first organization; False when told to stop meanwhile."""
-    process = start_logged(env, "first-run", [sys.executable, "-m", "config.first_run"])
+    process = start_logged(env, "first-run", [sys.executable, "-m", "config.first_run"], mark)
     deadline = time.monotonic() + MIGRATION_PATIENCE
     try:
         supervisor.watch(until=lambda: process.poll() is not None or time.monotonic() > deadline)

@@ -81,12 +81,14 @@ def launch(
     stdin: IO[bytes] | int = subprocess.DEVNULL,
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
+    keep_open: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
     """Start a program in a session of its own.
 
     `account` is whom it runs as, `needs` the folders it must reach by their paths, `death_signal` what
     the kernel sends it when our process ends, however it ends (Linux). Call from the main thread:
-    the kernel counts the death of the calling thread. Raises EmbeddedError, OSError.
+    the kernel counts the death of the calling thread. `keep_open` are file descriptors it inherits.
+    Raises EmbeddedError, OSError.
     """
     closed = find_closed_folders(needs, account)
     if closed and not can_have_private_view():
@@ -117,6 +119,7 @@ def launch(
         env=env,
         cwd=cwd,
         start_new_session=True,
+        pass_fds=keep_open,
         preexec_fn=prepare_child,
     )
 

@@ -19,7 +19,7 @@ import redis
 from config.embedded import launch
 from config.embedded.errors import EmbeddedError
 from config.embedded.files import MAX_LOG, open_log, trim_logs, write_secret
-from config.embedded.lock import lock_state
+from config.embedded.lock import lock_state, mark_processes
 from config.embedded.postgres import EmbeddedPostgres
 from config.embedded.redis import EmbeddedRedis
 
@@ -261,3 +261,16 @@ def test_secret_files_are_private_and_logs_end_somewhere(state):
         log.flush()
         assert Path(log.name).read_bytes() == b"after"
     assert (state / "log" / "web.log.1").stat().st_size == MAX_LOG + 1
+
+
+def test_a_run_waits_for_the_processes_of_the_last_one_and_kills_who_stays(state, monkeypatch):
+    with mark_processes(state) as mark:
+        quick = launch.launch(["/bin/sleep", "1"], keep_open=[mark])
+    begin = time.monotonic()
+    with mark_processes(state) as mark:
+        assert time.monotonic() - begin > 0.5
+        assert quick.poll() == 0
+        stubborn = launch.launch(["/bin/sleep", "60"], keep_open=[mark])
+    monkeypatch.setattr("config.embedded.lock.END_PATIENCE", 0.2)
+    with mark_processes(state):
+        assert stubborn.wait(5) == -signal.SIGKILL
