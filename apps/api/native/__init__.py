@@ -1,0 +1,1 @@
+"""The native REST API under /v1. Its dialect-speaking siblings translate to and from it."""

@@ -1,0 +1,42 @@
+"""Addresses under /v1."""
+
+from django.urls import URLPattern, path, re_path, register_converter
+
+from apps.api.native.views import domains, events, inboxes, keys, messages, schema, sending
+from apps.api.native.views.base import Missing
+
+
+class InboxConverter:
+    """An inbox in a path: its id, or its address, whose local part may hold a slash."""
+
+    regex = r"(?:[^/]+|[^@]+@[^/@]+)"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(InboxConverter, "inbox")
+
+urlpatterns: list[URLPattern] = [
+    path("openapi.json", schema.show_openapi, name="openapi"),
+    path("me", keys.Me.as_view()),
+    path("api-keys", keys.KeyList.as_view()),
+    path("api-keys/<str:key_id>", keys.OneKey.as_view()),
+    path("inboxes", inboxes.InboxList.as_view()),
+    path("inboxes/<inbox:inbox>/messages", messages.InboxMessages.as_view()),
+    path("inboxes/<inbox:inbox>", inboxes.OneInbox.as_view()),
+    path("messages", messages.AllMessages.as_view()),
+    path("messages/<str:message_id>", messages.OneMessage.as_view()),
+    path("messages/<str:message_id>/raw", messages.RawMessage.as_view()),
+    path("messages/<str:message_id>/deliveries", messages.MessageDeliveries.as_view()),
+    path("messages/<str:message_id>/attachments/<str:attachment_id>", messages.OneAttachment.as_view()),
+    path("messages/<str:message_id>/reply", sending.Reply.as_view()),
+    path("domains", domains.DomainList.as_view()),
+    path("domains/<str:domain_id>", domains.OneDomain.as_view()),
+    path("domains/<str:domain_id>/verify", domains.VerifyDomain.as_view()),
+    path("events", events.EventLog.as_view()),
+    re_path(r"^.*$", Missing.as_view()),
+]
