@@ -196,8 +196,29 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Mailhost",
     "SITE_HEADER": "Mailhost",
+    "SITE_SYMBOL": "mail",
+    "SITE_URL": "/admin/",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "apps.console.overview.build_overview",
+    "SIDEBAR": {"show_search": False, "navigation": "apps.console.navigation.build_navigation"},
+    "STYLES": ["apps.console.navigation.style_url"],
+    "SCRIPTS": ["apps.console.navigation.script_url"],
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97.0% .014 254.604)",
+            "100": "oklch(93.2% .032 255.585)",
+            "200": "oklch(88.2% .059 254.128)",
+            "300": "oklch(80.9% .105 251.813)",
+            "400": "oklch(70.7% .165 254.624)",
+            "500": "oklch(62.3% .214 259.815)",
+            "600": "oklch(54.6% .245 262.881)",
+            "700": "oklch(48.8% .243 264.376)",
+            "800": "oklch(42.4% .199 265.638)",
+            "900": "oklch(37.9% .146 265.522)",
+            "950": "oklch(28.2% .091 267.935)",
+        }
+    },
 }
 
 # --- Logging --------------------------------------------------------------------------------------
