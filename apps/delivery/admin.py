@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from apps.accounts.admin_scope import OrganizationFilter, ScopedAdmin
-from apps.core.admin_base import DASH, DialogForm, column, page_action
+from apps.core.admin_base import DASH, DialogForm, column, page_action, status_label
 from apps.core.admin_lists import LargeTableAdmin, MailboxFilter, PeriodFilter, TextFilter, read_id
 from apps.delivery.models import Delivery, Lane
 from apps.delivery.selectors import Recipient, list_recipients
@@ -24,10 +24,6 @@ from apps.mail.models import Message
 from apps.mailboxes.admin import MailboxAdmin
 from apps.mailboxes.models import Mailbox
 
-STATUS_COLORS = {
-    "scheduled": "info", "held": "warning", "queued": "info", "sending": "info", "deferred": "warning",
-    "sent": "success", "delivered": "success", "bounced": "danger", "complained": "danger", "failed": "danger",
-}  # fmt: skip
 IN_QUEUE = (
     DeliveryStatus.SCHEDULED,
     DeliveryStatus.HELD,
@@ -200,9 +196,9 @@ class DeliveryAdmin(LargeTableAdmin, ScopedAdmin):
         if count < len(ids):
             messages.info(request, f"{len(ids) - count} of the selected were not in a state for this.")
 
-    @column(description="Status", label=STATUS_COLORS)
+    @column(description="Status")
     def state(self, obj: Delivery) -> str:
-        return obj.status
+        return status_label(obj.status)
 
     @column(description="Destination")
     def destination(self, obj: Delivery) -> str:
@@ -255,7 +251,7 @@ class MessageWithRecipientsAdmin(MessageAdmin):
         if message.direction == Message.Direction.OUTBOUND:
             deliveries = Delivery.objects.filter(message_id=message.id).select_related("lane").order_by("id")
             recipients = list_recipients(deliveries=list(deliveries))
-        return {**super().build_context(request, message), "recipients": recipients, "colors": STATUS_COLORS}
+        return {**super().build_context(request, message), "recipients": recipients}
 
 
 @admin.register(Mailbox)

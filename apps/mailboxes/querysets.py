@@ -15,7 +15,7 @@ class MailboxQuerySet(models.QuerySet["Mailbox"]):
     """Mailboxes, scoped."""
 
     def visible_to(self, key: ApiKey) -> MailboxQuerySet:
-        """Those of the key's organization that its narrowing leaves; deleted ones included. A platform key sees none."""
+        """Those of the key's organization that its narrowing leaves; deleted ones too. A platform key sees none."""
         if key.organization_id is None:
             return self.none()
         mailboxes = self.filter(organization_id=key.organization_id)

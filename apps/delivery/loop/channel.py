@@ -52,6 +52,7 @@ class Channel:
         self._queue: deque[ClaimedDelivery] = deque()
         self._news = asyncio.Event()
         self._workers: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     @property
     def backlog(self) -> int:
@@ -104,17 +105,18 @@ class Channel:
     async def wait_for_more(self) -> bool:
         """Whether mail came within the time for which an unused connection is kept."""
         self._news.clear()
-        if self._queue:
-            return True
+        if self._queue or self._closing:
+            return bool(self._queue)
         try:
             async with asyncio.timeout(IDLE_SECONDS):
                 await self._news.wait()
         except TimeoutError:
             return False
-        return True
+        return not self._closing
 
     async def close(self, grace: float) -> list[ClaimedDelivery]:
         """Let mails on the wire finish within `grace` seconds; what waited is given back to the caller."""
+        self._closing = True
         waiting = self.take_all()
         workers = set(self._workers)
         self._news.set()

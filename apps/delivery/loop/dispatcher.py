@@ -73,7 +73,7 @@ class Dispatcher:
         await asyncio.gather(*loops, return_exceptions=True)
         await self._close()
         recorder.cancel()
-        self._database.close()
+        await self._database.close()
 
     async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
         """A step for ever; what goes wrong in it is logged, and never ends the loop."""

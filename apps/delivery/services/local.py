@@ -12,6 +12,7 @@ from apps.delivery.services.record import DeliveryResult, record_results
 from apps.mail.blobs import read_blobs
 from apps.mail.services import Deposit, deposit_messages
 from apps.mail.services.outbound import OWN_AUTHENTICATION
+from apps.mailboxes.errors import InboxDeleted
 from apps.mailboxes.selectors import RecipientState
 from apps.mailboxes.services import Usage
 from mailhost.smtp.replies import Outcome
@@ -38,12 +39,12 @@ def deliver_locally(*, deliveries: Sequence[ClaimedDelivery], now: datetime) -> 
         return
     except (OperationalError, InterfaceError):
         raise
-    except (DatabaseError, ValueError) as error:
+    except (DatabaseError, ValueError, InboxDeleted) as error:  # deleted since we looked: looked up anew below
         log.warning("delivery.local_batch_failed", error=str(error), mails=len(deliveries))
     for delivery in deliveries:
         try:
             _deliver_together([delivery], now)
-        except (DatabaseError, ValueError) as error:
+        except (DatabaseError, ValueError, InboxDeleted) as error:
             log.error("delivery.local_failed", error=str(error), delivery=str(delivery.id))
             words = "The mailbox could not take this mail now"
             result = DeliveryResult(delivery, Outcome.TEMPORARY, now, 451, "4.3.0", words, is_local=True)

@@ -19,7 +19,7 @@ from apps.mailboxes.models import Mailbox
 from mailhost.auth.dkim import verify_message
 from tests.apps.conftest import MakeMailbox
 from tests.apps.delivery.conftest import Send
-from tests.fakes.dns import DnsServer
+from tests.fakes.dns import FakeDns, Trouble
 from tests.fakes.smtp import SmtpSink
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,18 +32,18 @@ def sink() -> Iterator[SmtpSink]:
 
 
 @pytest.fixture
-def dns(settings: object) -> Iterator[DnsServer]:
-    with DnsServer() as server:
+def dns(settings: object) -> Iterator[FakeDns]:
+    with FakeDns() as server:
         settings.MAILHOST_DNS_SERVERS = [server.address]  # type: ignore[attr-defined]
         yield server
 
 
 @pytest.fixture
-def world(sink: SmtpSink, dns: DnsServer, direct: None, settings: object) -> DnsServer:
+def world(sink: SmtpSink, dns: FakeDns, direct: None, settings: object) -> FakeDns:
     """acme.test's MX is the sink, and mail may go to loopback."""
     settings.MAILHOST_OUTBOUND_PORT = sink.port  # type: ignore[attr-defined]
     settings.MAILHOST_PRIVATE_TARGETS = [ip_network("127.0.0.0/8")]  # type: ignore[attr-defined]
-    dns.zone["acme.test"] = [("MX", (10, "mx.acme.test"))]
+    dns.zone["acme.test"] = [("MX", "10 mx.acme.test")]
     dns.zone["mx.acme.test"] = [("A", "127.0.0.1")]
     return dns
 
@@ -70,7 +70,7 @@ def statuses() -> list[str]:
 
 
 def test_a_mail_arrives_signed_and_the_signatures_verify_against_the_published_records(
-    world: DnsServer, sink: SmtpSink, mailbox: Mailbox, send: Send, shared_domain: Domain
+    world: FakeDns, sink: SmtpSink, mailbox: Mailbox, send: Send, shared_domain: Domain
 ) -> None:
     published = {record.name: record.value for record in dns_records(shared_domain) if record.purpose == "dkim"}
     send(mailbox, "ops@acme.test", html="<p>Reporting in.</p>", headers=[("List-Unsubscribe", "<mailto:x@y.test>")])
@@ -103,7 +103,7 @@ def test_through_a_relay_a_mail_is_sent(sink: SmtpSink, mailbox: Mailbox, send: 
 
 
 def test_a_refusal_bounces_one_recipient_and_a_deferral_waits(
-    world: DnsServer, sink: SmtpSink, mailbox: Mailbox, send: Send
+    world: FakeDns, sink: SmtpSink, mailbox: Mailbox, send: Send
 ) -> None:
     sink.refuse("rcpt", "550 5.1.1 no such user", match="gone@")
     sink.refuse("rcpt", "451 4.7.1 greylisted", match="grey@")
@@ -131,7 +131,7 @@ def test_local_recipients_get_it_without_leaving_the_machine(
     assert Event.objects.filter(type="message.received", mailbox_id=bob.id).count() == 1
 
 
-def test_many_mails_use_few_connections(world: DnsServer, sink: SmtpSink, mailbox: Mailbox, send: Send) -> None:
+def test_many_mails_use_few_connections(world: FakeDns, sink: SmtpSink, mailbox: Mailbox, send: Send) -> None:
     for number in range(4):
         send(mailbox, *(f"r{number}-{person}@acme.test" for person in range(25)))
     with running():
@@ -141,7 +141,7 @@ def test_many_mails_use_few_connections(world: DnsServer, sink: SmtpSink, mailbo
 
 
 def test_hold_mode_keeps_mail_and_release_sends_it(
-    world: DnsServer, sink: SmtpSink, mailbox: Mailbox, settings: object, send: Send
+    world: FakeDns, sink: SmtpSink, mailbox: Mailbox, settings: object, send: Send
 ) -> None:
     settings.MAILHOST_DELIVERY = "hold"  # type: ignore[attr-defined]
     send(mailbox)
@@ -155,7 +155,7 @@ def test_hold_mode_keeps_mail_and_release_sends_it(
 
 
 def test_without_a_usable_key_a_mail_waits_and_is_never_sent_unsigned(
-    world: DnsServer, sink: SmtpSink, make_mailbox: MakeMailbox, send: Send, shared_domain: Domain
+    world: FakeDns, sink: SmtpSink, make_mailbox: MakeMailbox, send: Send, shared_domain: Domain
 ) -> None:
     mailbox = make_mailbox("keyless")
     DkimKey.objects.filter(domain=shared_domain).update(active=False)
@@ -170,14 +170,14 @@ def test_without_a_usable_key_a_mail_waits_and_is_never_sent_unsigned(
     ("zone", "status", "words"),
     [
         ({}, "failed", "does not exist"),
-        ({"acme.test": [("MX", (0, "."))]}, "failed", "null MX"),
-        ({"acme.test": "SERVFAIL"}, "deferred", "do not answer"),
-        ({"acme.test": [("MX", (5, "mail.test"))], "mail.test": [("A", "127.0.0.1")]}, "failed", "loops back"),
+        ({"acme.test": [("MX", "0 .")]}, "failed", "null MX"),
+        ({"acme.test": Trouble.SERVFAIL}, "deferred", "do not answer"),
+        ({"acme.test": [("MX", "5 mail.test")], "mail.test": [("A", "127.0.0.1")]}, "failed", "loops back"),
         ({"acme.test": [("A", "10.1.2.3")]}, "failed", "MAILHOST_PRIVATE_TARGETS"),
     ],
 )
 def test_what_the_dns_says_decides(
-    world: DnsServer, mailbox: Mailbox, send: Send, zone: dict[str, object], status: str, words: str
+    world: FakeDns, mailbox: Mailbox, send: Send, zone: dict[str, object], status: str, words: str
 ) -> None:
     world.zone.clear()
     world.zone.update(zone)
@@ -191,9 +191,9 @@ def test_what_the_dns_says_decides(
 
 
 def test_the_next_host_is_tried_when_the_first_does_not_answer(
-    world: DnsServer, sink: SmtpSink, mailbox: Mailbox, send: Send
+    world: FakeDns, sink: SmtpSink, mailbox: Mailbox, send: Send
 ) -> None:
-    world.zone["acme.test"] = [("MX", (1, "dead.acme.test")), ("MX", (10, "mx.acme.test"))]
+    world.zone["acme.test"] = [("MX", "1 dead.acme.test"), ("MX", "10 mx.acme.test")]
     world.zone["dead.acme.test"] = [("A", "127.0.0.9")]  # nothing listens there
     send(mailbox)
     with running():
@@ -202,7 +202,7 @@ def test_the_next_host_is_tried_when_the_first_does_not_answer(
 
 
 def test_a_server_that_goes_away_after_the_final_dot_leaves_an_uncertain_attempt(
-    world: DnsServer, sink: SmtpSink, mailbox: Mailbox, send: Send
+    world: FakeDns, sink: SmtpSink, mailbox: Mailbox, send: Send
 ) -> None:
     sink.disconnect("final")
     send(mailbox)
@@ -212,7 +212,7 @@ def test_a_server_that_goes_away_after_the_final_dot_leaves_an_uncertain_attempt
 
 
 def test_a_stopped_loop_gives_back_what_it_had_not_begun(
-    world: DnsServer, sink: SmtpSink, mailbox: Mailbox, send: Send
+    world: FakeDns, sink: SmtpSink, mailbox: Mailbox, send: Send
 ) -> None:
     sink.delay("final", 1.0)
     send(mailbox, *(f"r{number}@acme.test" for number in range(40)))
