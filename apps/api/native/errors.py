@@ -49,6 +49,7 @@ STATUS_OF: dict[str, int] = {
 """Every error code of the native API and its HTTP status."""
 
 _RETRY_WHEN_UNAVAILABLE = 2
+_MAX_SHOWN = 200
 
 
 def answer_error(
@@ -138,7 +139,7 @@ def flatten_details(detail: Any, path: str = "") -> list[dict[str, str]]:
         for name, inner in detail.items():
             if name == "non_field_errors":
                 place = path
-            elif isinstance(name, int):
+            elif str(name).isdigit():
                 place = f"{path}[{name}]"
             else:
                 place = f"{path}.{name}" if path else str(name)
@@ -147,5 +148,5 @@ def flatten_details(detail: Any, path: str = "") -> list[dict[str, str]]:
     if isinstance(detail, list):
         if any(isinstance(inner, Mapping | list) for inner in detail):
             return [row for index, inner in enumerate(detail) for row in flatten_details(inner, f"{path}[{index}]")]
-        return [{"field": path, "message": str(inner)} for inner in detail]
-    return [{"field": path, "message": str(detail)}]
+        return [{"field": path[:_MAX_SHOWN], "message": str(inner)} for inner in detail]
+    return [{"field": path[:_MAX_SHOWN], "message": str(detail)}]

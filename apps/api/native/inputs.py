@@ -31,6 +31,7 @@ MAX_SUBJECT_CHARACTERS = 2000
 MAX_HEADERS = 50
 MAX_HEADER_CHARACTERS = 4000
 _CUSTOM_HEADER = re.compile(r"(?:x|list)-[a-z0-9-]{1,70}", re.IGNORECASE)
+_LINE_BREAK = re.compile("[\r\n\x0b\x0c\x85\u2028\u2029]")
 _TIME_ZONE = re.compile(r"(?:[zZ]|[+-]\d\d:\d\d)$")
 
 
@@ -44,6 +45,16 @@ class Text(serializers.CharField):
         if not isinstance(data, str):
             raise serializers.ValidationError("This must be a string.")
         return super().to_internal_value(data)
+
+
+class Line(Text):
+    """One line of text, as it goes into a header field."""
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data)
+        if _LINE_BREAK.search(text):
+            raise serializers.ValidationError("This must be one line.")
+        return text
 
 
 class Number(serializers.IntegerField):
@@ -149,9 +160,9 @@ def read_input(kind: type[StrictInput], data: dict[str, Any]) -> dict[str, Any]:
 class NewInbox(StrictInput):
     """POST /v1/inboxes; all of it optional."""
 
-    username = Text(max_length=64, required=False, allow_null=True)
+    username = Line(max_length=64, required=False, allow_null=True)
     domain = Text(max_length=255, required=False, allow_null=True)
-    display_name = Text(max_length=255, required=False, allow_null=True)
+    display_name = Line(max_length=255, required=False, allow_null=True)
     client_id = Text(min_length=1, max_length=256, allow_blank=False, required=False, allow_null=True)
     metadata = JsonObject(required=False, allow_null=True)
     webhook_url = Text(max_length=2000, required=False, allow_null=True)
@@ -162,7 +173,7 @@ class NewInbox(StrictInput):
 class InboxChanges(StrictInput):
     """PATCH /v1/inboxes/{inbox}; what it does not name stays."""
 
-    display_name = Text(max_length=255, required=False, allow_null=True)
+    display_name = Line(max_length=255, required=False, allow_null=True)
     metadata = JsonObject(required=False, allow_null=True)
     status = serializers.ChoiceField(choices=["active", "paused"], required=False)
     webhook_url = Text(max_length=2000, required=False, allow_null=True)
@@ -172,10 +183,10 @@ class InboxChanges(StrictInput):
 class AttachmentInput(StrictInput):
     """A file of a message that is sent."""
 
-    filename = Text(min_length=1, max_length=255, allow_blank=False)
-    content_type = Text(max_length=255, required=False, default="application/octet-stream")
+    filename = Line(min_length=1, max_length=255, allow_blank=False)
+    content_type = Line(max_length=255, required=False, default="application/octet-stream")
     content = Text(help_text="Base64.")
-    content_id = Text(max_length=255, required=False, allow_null=True)
+    content_id = Line(max_length=255, required=False, allow_null=True)
     disposition = serializers.ChoiceField(choices=["attachment", "inline"], required=False, default="attachment")
 
 
@@ -201,7 +212,7 @@ class ReplyInput(StrictInput):
 class SendInput(ReplyInput):
     """POST /v1/inboxes/{inbox}/messages."""
 
-    subject = Text(max_length=MAX_SUBJECT_CHARACTERS, required=False, allow_null=True)
+    subject = Line(max_length=MAX_SUBJECT_CHARACTERS, required=False, allow_null=True)
     reply_to = Addresses(required=False, allow_null=True)
     headers = CustomHeaders(required=False, allow_null=True)
     in_reply_to = PrefixedId("msg", required=False, allow_null=True)
@@ -217,7 +228,7 @@ class NewDomain(StrictInput):
 class NewKey(StrictInput):
     """POST /v1/api-keys."""
 
-    name = Text(min_length=1, max_length=200, allow_blank=False)
+    name = Line(min_length=1, max_length=200, allow_blank=False)
     scopes = serializers.ListField(child=serializers.ChoiceField(choices=SCOPES), min_length=1, max_length=len(SCOPES))
     allowed_domains = serializers.ListField(
         child=Text(max_length=255), max_length=1000, required=False, allow_null=True
