@@ -77,23 +77,33 @@ class Supervisor:
             _stop_group(group, patience.pop(0) if len(patience) > 1 else patience[0])
 
     def _look_after(self, child: Child) -> None:
-        now = time.monotonic()
         if child.process is None:
-            if now >= child.start_at:
-                child.process = child.start()
+            if time.monotonic() >= child.start_at:
+                self._start_again(child)
         elif (code := child.process.poll()) is not None:
             kill_group(child.process)  # what the child itself had started
             child.process = None
-            child.deaths.append(now)
-            while child.deaths[0] < now - DEATH_WINDOW:
-                child.deaths.popleft()
-            if len(child.deaths) >= MAX_DEATHS:
-                raise ChildKeepsDying(
-                    f"{child.name} ended {MAX_DEATHS} times within a minute, so everything stops: see {child.log}."
-                )
-            pause = min(MAX_PAUSE, FIRST_PAUSE * 2 ** (len(child.deaths) - 1))
-            child.start_at = now + pause
-            self.say(f"{child.name} ended ({describe_exit(code)}); starting it again in {pause:g} s.")
+            self._count_death(child, f"ended ({describe_exit(code)})")
+
+    def _start_again(self, child: Child) -> None:
+        try:
+            child.process = child.start()
+        except OSError as error:  # no room for its log, no memory, no process left: perhaps soon again
+            self._count_death(child, f"could not be started ({error.strerror})")
+
+    def _count_death(self, child: Child, what: str) -> None:
+        now = time.monotonic()
+        child.deaths.append(now)
+        while child.deaths[0] < now - DEATH_WINDOW:
+            child.deaths.popleft()
+        if len(child.deaths) >= MAX_DEATHS:
+            raise ChildKeepsDying(
+                f"{child.name} {what} for the {MAX_DEATHS}th time within a minute, so everything stops: "
+                f"see {child.log}."
+            )
+        pause = min(MAX_PAUSE, FIRST_PAUSE * 2 ** (len(child.deaths) - 1))
+        child.start_at = now + pause
+        self.say(f"{child.name} {what}; starting it again in {pause:g} s.")
 
 
 def describe_exit(code: int) -> str:

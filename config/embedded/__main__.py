@@ -33,13 +33,24 @@ def main() -> int:
                 sys.stdout.write(f"{name}={value}\n")
             sys.stdout.flush()
             while not stop.wait(0.5):
-                if options.until_exit and not Path(f"/proc/{options.until_exit}").exists():
+                if options.until_exit and not is_there(options.until_exit):
                     break
                 servers.check()
     except (EmbeddedError, OSError) as error:
         sys.stderr.write(f"mailhost: {error}\n")
         return 1
     return 0
+
+
+def is_there(pid: int) -> bool:
+    """True while the process exists, whoever's it is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import stat
 from datetime import UTC, datetime
 
 import pytest
+from django.db import NotSupportedError
 
 from apps.accounts.models import SCOPES, ApiKey, Organization, User
 from apps.accounts.services import authenticate_key
@@ -42,6 +43,25 @@ def test_a_second_start_changes_nothing(state):
     first_run.prepare_installation(now=NOW)
     assert (state / "first-run.json").read_text() == before
     assert (Organization.objects.count(), ApiKey.objects.count(), User.objects.count()) == (1, 1, 1)
+
+
+@pytest.mark.django_db
+def test_a_later_start_with_other_ports_says_so_and_keeps_the_secrets(state, settings):
+    first_run.prepare_installation(now=NOW)
+    before = json.loads((state / "first-run.json").read_text())
+    settings.MAILHOST_SMTP_PORT = 26
+    first_run.prepare_installation(now=NOW)
+    assert json.loads((state / "first-run.json").read_text()) == {**before, "smtp_port": 26}
+    (state / "first-run.json").unlink()
+    first_run.prepare_installation(now=NOW)
+    assert not (state / "first-run.json").exists()
+
+
+@pytest.mark.django_db
+def test_an_old_server_is_refused(monkeypatch):
+    monkeypatch.setattr(first_run, "MIN_SERVER", 99)
+    with pytest.raises(NotSupportedError, match="DATABASE_URL"):
+        first_run.check_server()
 
 
 @pytest.mark.django_db(transaction=True)

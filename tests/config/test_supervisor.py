@@ -56,9 +56,27 @@ def test_five_deaths_in_a_minute_are_the_end(supervisor, said, tmp_path, monkeyp
     supervisor.add([child("steady", SLEEP, tmp_path), child("broken", [sys.executable, "-c", "exit(3)"], tmp_path)])
     with pytest.raises(ChildKeepsDying) as caught:
         supervisor.watch(until=after(30))
-    assert str(caught.value).startswith("broken ended 5 times within a minute")
+    assert str(caught.value).startswith("broken ended (exit code 3) for the 5th time within a minute")
     assert str(tmp_path / "broken.log") in str(caught.value)
     assert len(said) == 4
+
+
+def test_a_child_that_cannot_be_started_for_now_is_tried_again(supervisor, said, tmp_path):
+    one = child("one", SLEEP, tmp_path)
+    supervisor.add([one])
+    start, failures = one.start, iter([OSError(28, "No space left on device")])
+
+    def start_later():
+        for failure in failures:
+            raise failure
+        return start()
+
+    one.start = start_later
+    assert one.process is not None
+    one.process.kill()
+    supervisor.watch(until=lambda: len(said) == 2 and one.is_running())
+    assert one.is_running()
+    assert said[-1] == "one could not be started (No space left on device); starting it again in 1 s."
 
 
 def test_deaths_long_ago_do_not_count(supervisor, tmp_path, monkeypatch):

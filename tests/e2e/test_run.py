@@ -215,7 +215,7 @@ def test_a_database_that_does_not_answer_is_said_and_nothing_stays():
     try:
         code, words = run_briefly(installation)
         assert code == 1
-        assert "the database could not be prepared" in words
+        assert "the database could not be prepared: connection failed" in words
         assert "hunter2" not in words
         assert "Traceback" not in words
     finally:
