@@ -111,7 +111,8 @@ _WORDS: tuple[tuple[BounceReason, str], ...] = (
     (
         BounceReason.UNKNOWN_DOMAIN,
         r"(?:domain|host)(?: name)? (?:not found|does ?n.t exist|does not exist|unknown)"
-        r"|(?:unknown|bad) (?:domain|host|destination host)|null\s?mx|no mx|accepts? no mail|does not accept mail|no such domain|domain .{0,80}does not exist",
+        r"|(?:unknown|bad) (?:domain|host|destination host)"
+        r"|null\s?mx|no mx|accepts? no mail|does not accept mail|no such domain|domain .{0,80}does not exist",
     ),
     (
         BounceReason.UNKNOWN_RECIPIENT,

@@ -96,8 +96,14 @@ def decode_text(data: bytes, label: str | None) -> tuple[str, bool]:
         return _guess(data), False
 
 
-def decode_unlabelled(data: bytes) -> str:
-    """Text of octets that came without a label: UTF-8 where it fits (RFC 6532), else Windows-1252."""
+def decode_unlabelled(data: bytes, hint: str = "") -> str:
+    """Text of octets that came without a label: UTF-8 where it fits (RFC 6532), then the charset `hint`, which is
+    what the same mail uses elsewhere, else Windows-1252.
+    """
+    if hint and not data.isascii() and _decode_strict(data, "utf-8") is None and (codec := find_codec(hint)):
+        text = _decode_strict(data, codec)
+        if text is not None:
+            return text
     return _guess(data)
 
 
@@ -116,7 +122,7 @@ def find_codec(label: str) -> str | None:
     name = _WIDER.get(name, name)
     try:
         found = codecs.lookup(name).name
-        b"".decode(found)  # refuses codecs that are not text, such as zlib: a decompression bomb
+        b"aaaa".decode(found, "replace")  # refuses codecs that are not text, such as zlib: a decompression bomb
     except (LookupError, ValueError, UnicodeError):
         return None
     if found == "ascii":
@@ -136,5 +142,5 @@ def _guess(data: bytes) -> str:
 def _decode_strict(data: bytes, codec: str) -> str | None:
     try:
         return data.decode(codec)
-    except UnicodeError:
+    except (UnicodeError, ValueError):
         return None

@@ -59,9 +59,8 @@ def make_preview(text: str, limit: int = 200) -> str:
     line = _SPACES.sub(" ", text[: limit * 20]).strip()
     if len(line) <= limit:
         return line
-    cut = line[: limit - 1]
-    if " " in cut[limit // 2 :]:
-        cut = cut.rpartition(" ")[0]
+    cut = line[:limit]
+    cut = cut.rpartition(" ")[0] if " " in cut[limit // 2 :] else cut[:-1]
     return cut.rstrip() + "…"
 
 

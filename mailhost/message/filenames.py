@@ -21,14 +21,12 @@ _SUBJECT_LIMITS = ParseLimits(header_fields=200, header_octets=16 * 1024)
 _EXTENSIONS = {
     "text/plain": "txt",
     "text/html": "html",
-    "text/calendar": "ics",
     "text/csv": "csv",
     "text/vcard": "vcf",
     "text/x-vcard": "vcf",
     "text/xml": "xml",
     "text/markdown": "md",
     "text/rtf": "rtf",
-    "text/rfc822-headers": "txt",
     "image/jpeg": "jpg",
     "image/pjpeg": "jpg",
     "image/png": "png",
@@ -56,21 +54,24 @@ _EXTENSIONS = {
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
-    "application/pgp-signature": "asc",
     "application/pgp-encrypted": "asc",
     "application/pgp-keys": "asc",
-    "application/pkcs7-signature": "p7s",
-    "application/x-pkcs7-signature": "p7s",
     "application/pkcs7-mime": "p7m",
     "application/x-pkcs7-mime": "p7m",
-    "application/ms-tnef": "dat",
     "message/rfc822": "eml",
     "message/global": "eml",
-    "message/delivery-status": "txt",
     "message/disposition-notification": "txt",
     "message/feedback-report": "txt",
 }
-_FIXED_NAMES = {"application/ms-tnef": "winmail.dat", "text/calendar": "invite.ics"}
+_FIXED_NAMES = {
+    "application/ms-tnef": "winmail.dat",
+    "application/pgp-signature": "signature.asc",
+    "application/pkcs7-signature": "smime.p7s",
+    "application/x-pkcs7-signature": "smime.p7s",
+    "message/delivery-status": "delivery-status.txt",
+    "text/calendar": "invite.ics",
+    "text/rfc822-headers": "headers.txt",
+}
 
 
 def attachment_name(raw: bytes, part: Part) -> str:
@@ -86,7 +87,7 @@ def attachment_name(raw: bytes, part: Part) -> str:
     extension = _EXTENSIONS.get(part.content_type, "bin")
     kind = part.content_type.partition("/")[0]
     stem = kind if kind in ("image", "audio", "video", "text", "message") else "attachment"
-    return f"{stem}-{part.path}.{extension}"
+    return f"{stem}-{part.path.replace('.', '-')}.{extension}"
 
 
 def clean_filename(name: str) -> str:

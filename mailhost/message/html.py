@@ -174,7 +174,7 @@ class _Renderer:
 
     def _break_line(self, *, always: bool = False) -> None:
         """End the current line; an empty one counts only after a line break that the writer asked for."""
-        text = "".join(self._line)
+        text = "".join(self._line).replace("\xa0", " ")
         text = text.rstrip() if self._in_pre else re.sub(r" {2,}", " ", text).strip(" ")
         self._line.clear()
         if not text and not always:

@@ -30,7 +30,7 @@ _COMMENT_STEP = re.compile(r"\\.|[()]", re.DOTALL)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _SPACE = re.compile(r"\s+")
 _INNER_COMMENT = re.compile(r"\([^()]*\)")
-_SIMPLE = re.compile(r"(?:([A-Za-z0-9][A-Za-z0-9 _'-]*) )?<([A-Za-z0-9.!#$%&'*+/=^_`{|}~-]+@[A-Za-z0-9.-]+)>")
+_SIMPLE = re.compile(r"(?:([A-Za-z0-9_'-]+(?: [A-Za-z0-9_'-]+)*) )?<([A-Za-z0-9.!#$%&'*+/=^_`{|}~-]+@[A-Za-z0-9.-]+)>")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ _MAX_UU_LINES = 1_000_000  # of at most 45 octets
 _MAX_BOUNDARY = 1000  # RFC 2046 section 5.1.1 says 70; longer ones exist
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*+)(?:\n|\Z)")
+_MBOX_LINE = re.compile(rb">?From (?![ \t]*:)[^\n]*\n")
 _FOLDED_LINES = re.compile(rb"(?:[ \t]+[^ \t\r\n][^\n]*\n)++")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _LINE_END = re.compile(rb"\r?\n")
@@ -96,10 +97,9 @@ Fields = list[tuple[bytes, bytes]]
 def parse_fields(raw: bytes, limits: ParseLimits, defects: Defects) -> tuple[Fields, int]:
     """The header fields of the message (name as written, raw value) and where the body starts."""
     start = 0
-    if raw.startswith((b"From ", b">From ")):  # the line that mbox files put before a message
+    if mbox := _MBOX_LINE.match(raw):  # what mbox files put before a message
         defects.add("mbox_from_line")
-        line_end = _LINE_END.search(raw)
-        start = line_end.end() if line_end else len(raw)
+        start = mbox.end()
     return _scan_fields(raw, start, len(raw), limits.header_fields, limits.header_octets, defects)
 
 

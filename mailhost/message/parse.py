@@ -38,6 +38,8 @@ _MAX_DATE = 200
 
 _MESSAGE_ID = re.compile(r"<([^<>]{1,1100})>")
 _SPACES = re.compile(r"\s+")
+_COMMENT = re.compile(r"\([^()]*\)")
+_DATE_SPACES = re.compile(r"\s*:\s*")
 _BULK_PRECEDENCE = frozenset({"bulk", "junk", "auto_reply"})
 _REPORTS = frozenset({"delivery-status", "disposition-notification", "feedback-report"})
 _AUTO_REPLY_FIELDS = ("x-autoreply", "x-autorespond", "x-auto-reply-from", "x-autoresponder")
@@ -121,7 +123,8 @@ def read_attachment(raw: bytes, part: str, *, limits: ParseLimits = DEFAULT_LIMI
 class _Header:
     """The header fields by lower-case name, decoded only where somebody asks."""
 
-    def __init__(self, fields: Fields, defects: Defects) -> None:
+    def __init__(self, fields: Fields, hint: str, defects: Defects) -> None:
+        self._hint = hint
         self._values: dict[str, list[bytes]] = {}
         for name, value in fields:
             self._values.setdefault(name.decode("ascii").lower(), []).append(value)
@@ -132,7 +135,7 @@ class _Header:
     def raw(self, name: str) -> str:
         """The first field of that name, encoded words left alone; empty when there is none."""
         values = self._values.get(name)
-        return header_text(values[0]) if values else ""
+        return header_text(values[0], self._hint) if values else ""
 
     def text(self, name: str) -> str:
         return storable(decode_words(self.raw(name)))
@@ -144,7 +147,7 @@ class _Header:
             return []
         if name == "from":
             values = values[:1]
-        text = ", ".join(map(header_text, values)) if len(values) > 1 else header_text(values[0])
+        text = ", ".join(header_text(value, self._hint) for value in values)
         return [
             entry if entry.address.isascii() and entry.name.isascii() else _storable_address(entry)
             for entry in parse_mailboxes(text)
@@ -160,7 +163,8 @@ class _Header:
 
 
 def _read_header(fields: Fields, root: Part, defects: Defects) -> ParsedMessage:
-    header = _Header(fields, defects)
+    hint = _charset_hint(root)
+    header = _Header(fields, hint, defects)
     own_id = header.message_ids("message-id")
     sender = header.mailboxes("sender")
     return ParsedMessage(
@@ -175,9 +179,17 @@ def _read_header(fields: Fields, root: Part, defects: Defects) -> ParsedMessage:
         reply_to=header.mailboxes("reply-to"),
         subject=header.text("subject"),
         date=_parse_date(header.raw("date"), defects),
-        headers=[[name.decode("ascii"), storable(decode_header(value))] for name, value in fields],
+        headers=[[name.decode("ascii"), storable(decode_header(value, hint))] for name, value in fields],
         automatic=_automatic_kind(header, root),
     )
+
+
+def _charset_hint(root: Part) -> str:
+    """The charset of the first text of the mail: programs that write raw eight-bit headers write them in it."""
+    for part in walk_leaves(root):
+        if part.content_type.startswith("text/"):
+            return part.parameters.get("charset", "")
+    return ""
 
 
 def _storable_address(entry: ParsedAddress) -> ParsedAddress:
@@ -198,13 +210,17 @@ def _parse_date(text: str, defects: Defects) -> datetime | None:
     if not text:
         defects.add("missing_date")
         return None
-    try:
-        date = parsedate_to_datetime(text[:_MAX_DATE])
-        # "-0000" says that the zone is not known (RFC 5322 section 3.3); UTC is the best guess.
-        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
-    except (ValueError, TypeError, IndexError, OverflowError, AttributeError):
-        defects.add("invalid_date")
-        return None
+    text = text[:_MAX_DATE]
+    # The second try is for comments and for space around colons (RFC 5322 section 4.3).
+    for attempt in (text, _DATE_SPACES.sub(":", _COMMENT.sub(" ", text))):
+        try:
+            date = parsedate_to_datetime(attempt)
+            # "-0000" says that the zone is not known (RFC 5322 section 3.3); UTC is the best guess.
+            return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+        except (ValueError, TypeError, IndexError, OverflowError, AttributeError):
+            continue
+    defects.add("invalid_date")
+    return None
 
 
 def _automatic_kind(header: _Header, root: Part) -> str:

@@ -25,10 +25,13 @@ _QUOTED_PAIR = re.compile(r'\\(["\\])')
 _CONTINUATION = re.compile(r"([^*]+)\*(?:(\d{1,3})(\*?))?")
 
 
-def header_text(value: bytes) -> str:
-    """A header field's value as text, unfolded, encoded words still encoded."""
+def header_text(value: bytes, hint: str = "") -> str:
+    """A header field's value as text, unfolded, encoded words still encoded.
+
+    `hint` is the charset to try for octets that are neither encoded nor UTF-8.
+    """
     value = value.strip()
-    text = value.decode("ascii") if value.isascii() else decode_unlabelled(value)
+    text = value.decode("ascii") if value.isascii() else decode_unlabelled(value, hint)
     if "\n" in text:
         text = _FOLD.sub("", text).replace("\n", " ")
     return text.replace("\r", " ") if "\r" in text else text
@@ -61,9 +64,9 @@ def decode_words(text: str) -> str:
     return "".join(out)
 
 
-def decode_header(value: bytes) -> str:
+def decode_header(value: bytes, hint: str = "") -> str:
     """A header field's value as people read it."""
-    return decode_words(header_text(value))
+    return decode_words(header_text(value, hint))
 
 
 def parse_parameters(text: str) -> dict[str, str]:
