@@ -4,7 +4,9 @@ The addresses are chosen here, before Django reads its settings; tests/conftest.
 behind them when the first test needs one. Workers of pytest-xdist inherit the state folder, and share both.
 """
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,6 +21,8 @@ if "MAILHOST_TEST_STATE" not in os.environ:
     STATE.chmod(0o711)  # PostgreSQL runs as nobody when the tests run as root
     os.environ.update(MAILHOST_TEST_STATE=str(STATE), MAILHOST_TEST_PID=str(os.getpid()))
     os.environ.update(MAILHOST_STATE=str(STATE), MAILHOST_HOSTNAME="mail.test")
+    # Also when the run ends before tests/conftest.py is read, which otherwise removes it.
+    atexit.register(lambda pid: shutil.rmtree(STATE, ignore_errors=True) if pid == os.getpid() else None, os.getpid())
     EmbeddedPostgres(STATE).choose_address()
     EmbeddedRedis(STATE).choose_address()
 
