@@ -98,16 +98,16 @@ def run(env: Environment, supervisor: Supervisor, mark: int) -> None:
 def start_servers(env: Environment, supervisor: Supervisor) -> None:
     """The embedded servers that the variables do not replace; returns when they answer."""
     state, children, ready = env.mailhost_state, [], []
+    if env.redis_is_embedded:  # first: whether there is one is known at once
+        redis = EmbeddedRedis(state)
+        redis.prepare()
+        children.append(Child("redis", redis.start, log_path(state, "redis")))
+        ready.append(redis.is_ready)
     if env.database_is_embedded:
         postgres = EmbeddedPostgres(state)
         postgres.prepare()
         children.append(Child("postgres", postgres.start, log_path(state, "postgres"), signal.SIGINT))
         ready.append(postgres.is_ready)
-    if env.redis_is_embedded:
-        redis = EmbeddedRedis(state)
-        redis.prepare()
-        children.append(Child("redis", redis.start, log_path(state, "redis")))
-        ready.append(redis.is_ready)
     supervisor.add(children)
     deadline = time.monotonic() + SERVER_PATIENCE
     supervisor.watch(until=lambda: time.monotonic() > deadline or all(is_ready() for is_ready in ready))
