@@ -30,8 +30,7 @@ def build_children(env: Environment, mark: int) -> list[Child]:
     """web, smtp, worker and beat, as many of each as the variables say; `mark` is what they hold open."""
     web = _WebSettings(env.mailhost_bind, env.mailhost_http_port, env.mailhost_web_processes)
     commands = {"web": web_command(web), "beat": [*_celery("beat"), "--pidfile="]}
-    for number in _numbers(env.mailhost_smtp_processes):
-        commands[f"smtp{number}"] = [sys.executable, "manage.py", "smtp", "--skip-checks"]
+    commands["smtp"] = [sys.executable, "manage.py", "smtp"]  # which serves in processes of its own, and watches them
     for number in _numbers(env.mailhost_worker_processes):
         commands[f"worker{number}"] = _worker_command(number)
     return [_build_child(env, name, command, mark) for name, command in commands.items()]
