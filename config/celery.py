@@ -17,7 +17,6 @@ from apps.core.heartbeat import HeartbeatThread, start_heartbeat  # noqa: E402
 # Periodic tasks, by name. Each must be idempotent and take an advisory lock: any number of beats may run.
 BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "reset_day": {"task": "apps.mailboxes.tasks.reset_day", "schedule": crontab(minute="0", hour="0")},
-    "forget_answers": {"task": "apps.api.tasks.forget_answers", "schedule": crontab(minute="15")},
     "create_partitions": {"task": "apps.core.tasks.create_partitions", "schedule": crontab(minute="30", hour="3")},
     "forget_answers": {"task": "apps.api.tasks.forget_answers", "schedule": crontab(minute="15")},
 }
