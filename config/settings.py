@@ -138,6 +138,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
+FORMAT_MODULE_PATH = ["apps.console.formats"]
 
 # --- HTTP -----------------------------------------------------------------------------------------
 
@@ -196,8 +197,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Mailhost",
     "SITE_HEADER": "Mailhost",
+    "SITE_SUBHEADER": "All times are UTC",
     "SITE_SYMBOL": "mail",
     "SITE_URL": "/admin/",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "apps.console.navigation.icon_url"}],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "apps.console.overview.build_overview",

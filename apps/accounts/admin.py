@@ -34,6 +34,7 @@ from apps.core.admin_base import (
     adopt,
     column,
     page_action,
+    status_label,
 )
 from mailhost.address import domain_key
 from mailhost.errors import InvalidDomain
@@ -131,8 +132,9 @@ class OrganizationAdmin(ScopedAdmin):
     ordering = ("name",)
     fields: ClassVar[Any] = ("name", "state", "suspended_at", "suspended_reason", "created_at")
     readonly_fields: ClassVar[Any] = ("state", "suspended_at", "suspended_reason", "created_at")
+    optional_fields: ClassVar[Any] = {"suspended_at": "suspended_at", "suspended_reason": "suspended_reason"}
     inlines = (MembershipInline,)
-    actions_detail = ["suspend", "reinstate"]
+    actions_detail: ClassVar[list[Any]] = ["suspend", "reinstate"]
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Only an operator makes tenants."""
@@ -167,7 +169,6 @@ class OrganizationAdmin(ScopedAdmin):
         " the queue stays there.",
         submit="Suspend the organization",
         icon="block",
-        danger=True,
         form_class=ReasonForm,
         applies_to=lambda organization: not organization.is_suspended,
     )
@@ -188,10 +189,10 @@ class OrganizationAdmin(ScopedAdmin):
         reinstate_organization(organization=obj)
         return f"{obj.name} is reinstated and can send again."
 
-    @column(description="Status", label={"active": "success", "suspended": "danger"})
+    @column(description="Status")
     def state(self, obj: Organization) -> str:
         """Active or suspended, in one word."""
-        return "suspended" if obj.is_suspended else "active"
+        return status_label("suspended" if obj.is_suspended else "active")
 
 
 @admin.register(User)
@@ -243,7 +244,7 @@ class UserAdmin(OperatorOnly, BaseUserAdmin, ModelAdmin):
     def name(self, obj: User) -> str:
         return obj.get_full_name() or DASH
 
-    @column(description="Sees", label={"everything": "warning", "nothing": "danger"})
+    @column(description="Sees")
     def rights(self, obj: Any) -> str:
         if obj.is_superuser:
             return "everything"
@@ -311,7 +312,17 @@ class ApiKeyAdmin(ScopedAdmin):
         "expires_at", "revoked_at", "last_used_at", "created_at",
     )  # fmt: skip
     actions = ["revoke_selected"]
-    actions_detail = ["revoke"]
+    optional_fields: ClassVar[Any] = {
+        "max_inboxes": "max_inboxes",
+        "used_count": "max_inboxes",
+        "expires_at": "expires_at",
+        "revoked_at": "revoked_at",
+    }
+    help_texts: ClassVar[Any] = {
+        "max_inboxes": "How many mailboxes the key may ever make. Empty: no limit.",
+        "expires_at": "Empty: never.",
+    }
+    actions_detail: ClassVar[list[Any]] = ["revoke"]
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
         """What a new key may say, or what a key is."""
@@ -353,7 +364,6 @@ class ApiKeyAdmin(ScopedAdmin):
         explanation="Whoever uses this key is refused from the next request on. This cannot be undone.",
         submit="Revoke the key",
         icon="key_off",
-        danger=True,
         applies_to=lambda key: key.revoked_at is None,
     )
     def revoke(self, request: HttpRequest, obj: ApiKey, form: DialogForm) -> str:
@@ -373,19 +383,19 @@ class ApiKeyAdmin(ScopedAdmin):
     @column(description="Key")
     def shown_prefix(self, obj: ApiKey) -> str:
         """The first characters, to recognise it by."""
-        return format_html('<code class="mh-code">{}…</code>', obj.prefix)
+        return format_html('<code class="mh-code mh-line">{}…</code>', obj.prefix)
 
     @column(description="Organization", ordering="organization__name")
     def owner(self, obj: ApiKey) -> str:
         """The organization, or that there is none."""
         return str(obj.organization) if obj.organization else "Platform key"
 
-    @column(description="Status", label={"active": "success", "expired": "warning", "revoked": "danger"})
+    @column(description="Status")
     def state(self, obj: ApiKey) -> str:
         """Active, expired or revoked."""
         if obj.revoked_at is not None:
-            return "revoked"
-        return "expired" if obj.is_expired(timezone.now()) else "active"
+            return status_label("revoked")
+        return status_label("expired" if obj.is_expired(timezone.now()) else "active")
 
     @column(description="Scopes")
     def scope_list(self, obj: ApiKey) -> str:

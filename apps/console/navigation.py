@@ -60,6 +60,11 @@ def style_url(request: HttpRequest) -> str:
     return static("console/admin.css")
 
 
+def icon_url(request: HttpRequest) -> str:
+    """What a browser shows on the tab."""
+    return static("console/mail.svg")
+
+
 def script_url(request: HttpRequest) -> str:
     """Copy buttons."""
     return static("console/admin.js")

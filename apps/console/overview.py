@@ -9,6 +9,7 @@ from django.utils import timezone
 from apps.accounts.admin_scope import attach_organization_names, is_operator, visible_organization_ids
 from apps.console.selectors import domains_to_look_at, last_events, mailbox_counts, queue_states
 from apps.core.heartbeat import list_living_processes
+from apps.events.admin import describe_event
 
 PROCESSES = ("smtp", "worker", "beat")
 
@@ -28,7 +29,7 @@ def build_overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, A
             "mailboxes": mailboxes,
             "has_mailboxes": any(mailboxes.values()),
             "domains": domains_to_look_at(ids),
-            "events": events,
+            "events": [{"event": event, "about": describe_event(event)} for event in events],
             "delivery_mode": settings.MAILHOST_DELIVERY,
         }
     )

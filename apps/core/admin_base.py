@@ -16,6 +16,7 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.html import format_html
 from unfold.decorators import display as unfold_display
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminTextInputWidget
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     class ModelAdmin(admin.ModelAdmin[Any]):
         """unfold's ModelAdmin, as the type checker sees it."""
 
-        actions_detail: ClassVar[list[str]]
+        actions_detail: ClassVar[list[Any]]
 
         def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]: ...
         def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse: ...
@@ -71,18 +72,14 @@ DASH = "-"
 """What stands where there is nothing to show."""
 
 
-def column(
-    *,
-    description: str,
-    label: Mapping[str, str] | bool | None = None,
-    boolean: bool | None = None,
-    ordering: str | None = None,
-) -> Callable[[F], F]:
-    """Describe a method that a list or a page shows. `label` maps values to success, info, warning or danger."""
-    return cast(
-        "Callable[[F], F]",
-        unfold_display(description=description, label=label, boolean=boolean, ordering=ordering),
-    )
+def column(*, description: str, ordering: str | None = None) -> Callable[[F], F]:
+    """Describe a method that a list or a page shows."""
+    return cast("Callable[[F], F]", unfold_display(description=description, ordering=ordering))
+
+
+def status_label(status: str) -> str:
+    """A status as a coloured word; apps/console/static/console/admin.css has the colours."""
+    return format_html('<span class="mh-label mh-{}">{}</span>', status, status)
 
 
 def error_text(error: DomainError) -> str:
@@ -113,6 +110,14 @@ class ServiceForm(BaseModelForm):
         self.add_error(fields[0] if fields else None, error.message if fields else error_text(error))
 
 
+class QuietChangeList(ChangeList):
+    """A list that counts once, and does not offer to show all of what it shows already."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.full_result_count = self.result_count
+
+
 class ServiceAdmin(ModelAdmin):
     """A page whose saving calls services, which may raise DomainError, and which has `page_action` buttons."""
 
@@ -121,6 +126,26 @@ class ServiceAdmin(ModelAdmin):
     list_per_page = 50
     read_only_page: ClassVar[bool] = False
     """Whether an existing object is only shown: what can be done with it, its buttons do."""
+
+    optional_fields: ClassVar[Mapping[str, str]] = {}
+    """Lines that a page leaves out while the object has nothing for them: the field, and the attribute to look at."""
+    help_texts: ClassVar[Mapping[str, str]] = {}
+    """Help that differs from the model's, which is written for those who read its code."""
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
+        """Counted once."""
+        return QuietChangeList
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Without the optional lines that this object has nothing for."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None:
+            return fieldsets
+        absent = {name for name, attribute in self.optional_fields.items() if not getattr(obj, attribute)}
+        return [
+            (title, {**options, "fields": [name for name in options["fields"] if name not in absent]})
+            for title, options in fieldsets
+        ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """All fields of a read-only page."""
@@ -138,9 +163,8 @@ class ServiceAdmin(ModelAdmin):
         obj: Any = None,
     ) -> HttpResponse:
         """No button to save what cannot be edited."""
-        if change and self.read_only_page:
-            hidden = ("show_save", "show_save_and_continue", "show_save_and_add_another")
-            context.update(dict.fromkeys(hidden, False))
+        if self.read_only_page:
+            context.update({"show_save_and_continue": False, "show_save_and_add_another": False, "show_save": add})
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def changeform_view(
@@ -161,7 +185,7 @@ class ServiceAdmin(ModelAdmin):
 
     def get_form(self, request: HttpRequest, obj: Model | None = None, change: bool = False, **kwargs: Any) -> Any:
         """The form class of this request, which knows what the service said."""
-        form = super().get_form(request, obj, change, **kwargs)
+        form = super().get_form(request, obj, change, **{"help_texts": self.help_texts, **kwargs})
         form.service_error = getattr(request, "service_error", None)  # type: ignore[attr-defined]
         return form
 
@@ -212,7 +236,6 @@ def page_action(
     explanation: str,
     submit: str,
     icon: str,
-    danger: bool = False,
     form_class: type[DialogForm] = DialogForm,
     applies_to: Callable[[Any], bool] | None = None,
 ) -> Callable[[PageAction], Callable[..., HttpResponse]]:
@@ -236,9 +259,8 @@ def page_action(
 
         view.__name__ = getattr(perform, "__name__", "view")
         view.__doc__ = perform.__doc__
-        variant = ActionVariant.DANGER if danger else ActionVariant.DEFAULT
-        attributes = {"short_description": description, "icon": icon, "dialog": dialog, "variant": variant}
-        for name, value in {**attributes, "attrs": {}, "applies_to": applies_to}.items():
+        attributes = {"short_description": description, "icon": icon, "dialog": dialog, "attrs": {}}
+        for name, value in {**attributes, "variant": ActionVariant.DEFAULT, "applies_to": applies_to}.items():
             setattr(view, name, value)
         return view
 

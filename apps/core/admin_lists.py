@@ -79,7 +79,7 @@ class PlacedChangeList(ChangeList):
             self.newest_url = self.get_query_string(remove=[OLDER])
         self.model_admin.complete_rows(self.result_list)
         self.result_count = len(self.result_list)
-        self.full_result_count = None
+        self.full_result_count = self.result_count
         self.show_full_result_count = False
         self.show_admin_actions = True
         self.can_show_all = self.multi_page = False

@@ -92,8 +92,14 @@ class DeliveryAdmin(LargeTableAdmin, ScopedAdmin):
         ),
         ("Attempts", {"fields": ("attempts",)}),
     )  # fmt: skip
+    optional_fields: ClassVar[Any] = {
+        "reason": "reason",
+        "next_try": "next_attempt_at",
+        "finished_at": "finished_at",
+    }
+    help_texts: ClassVar[Any] = {"reason": ""}
     actions = ["hold_selected", "release_selected", "retry_selected", "cancel_selected"]
-    actions_detail: ClassVar[list[str]] = ["hold", "release", "retry", "cancel"]
+    actions_detail: ClassVar[list[Any]] = ["hold", "release", "retry", "cancel"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
         """With lane, message and mailbox, by one query."""
@@ -150,7 +156,6 @@ class DeliveryAdmin(LargeTableAdmin, ScopedAdmin):
         explanation="It is never sent to this recipient. This cannot be undone.",
         submit="Cancel the delivery",
         icon="cancel",
-        danger=True,
         applies_to=_may_become(DeliveryStatus.CANCELED),
     )
     def cancel(self, request: HttpRequest, obj: Delivery, form: DialogForm) -> str:
@@ -270,7 +275,10 @@ class MailboxWithQueueAdmin(MailboxAdmin):
         *MailboxAdmin.fieldsets[1:],
     )  # fmt: skip
     readonly_fields: ClassVar[Any] = (*MailboxAdmin.readonly_fields, "links")
-    actions_detail: ClassVar[list[str]] = [*MailboxAdmin.actions_detail, "delete_keeping_mail", "purge"]
+    actions_detail: ClassVar[list[Any]] = [
+        *MailboxAdmin.actions_detail,
+        {"title": "Remove", "icon": "delete", "items": ["delete_keeping_mail", "purge"]},
+    ]
 
     @page_action(
         description="Delete",
@@ -278,7 +286,6 @@ class MailboxWithQueueAdmin(MailboxAdmin):
         " can still be read, and its address stays reserved. This cannot be undone.",
         submit="Delete the mailbox",
         icon="delete",
-        danger=True,
         applies_to=lambda mailbox: mailbox.deleted_at is None,
     )
     def delete_keeping_mail(self, request: HttpRequest, obj: Mailbox, form: DialogForm) -> str:
@@ -292,7 +299,6 @@ class MailboxWithQueueAdmin(MailboxAdmin):
         " same organization. This cannot be undone.",
         submit="Erase the mailbox and its mail",
         icon="delete_forever",
-        danger=True,
         applies_to=lambda mailbox: mailbox.address_key is not None,
     )
     def purge(self, request: HttpRequest, obj: Mailbox, form: DialogForm) -> str:

@@ -9,13 +9,12 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from apps.accounts.admin_scope import OrganizationFilter, ScopedAdmin, is_operator
-from apps.core.admin_base import DialogForm, TabularInline, adopt, column, error_text, page_action
+from apps.core.admin_base import DialogForm, TabularInline, adopt, column, error_text, page_action, status_label
 from apps.core.errors import DomainError
 from apps.domains.models import DkimKey, Domain
 from apps.domains.selectors import dns_records
 from apps.domains.services import create_domain, ensure_shared_domain, verify_domain
 
-STATUS_COLORS = {"verified": "success", "pending": "info", "degraded": "warning", "failed": "danger"}
 MAX_VERIFIED_AT_ONCE = 10
 _PURPOSES = {
     "ownership": "Proves that the domain is yours",
@@ -34,7 +33,8 @@ class DkimKeyInline(TabularInline):
     max_num = 0
     can_delete = False
     verbose_name_plural = "DKIM keys"
-    fields = ("selector", "algorithm", "active", "created_at")
+    hide_title = True
+    fields = ("selector", "method", "active", "created_at")
     readonly_fields = fields
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -43,6 +43,11 @@ class DkimKeyInline(TabularInline):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    @column(description="Algorithm")
+    def method(self, obj: DkimKey) -> str:
+        """As the DKIM-Signature header names it."""
+        return obj.algorithm
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DkimKey]:
         """Without the private key, which no page has a use for."""
@@ -81,6 +86,7 @@ class DomainAdmin(ScopedAdmin):
             },
         ),
     )
+    help_texts: ClassVar[Any] = {"name": ""}
     inlines = (DkimKeyInline,)
     actions = ["verify_selected"]
     actions_detail = ["verify"]
@@ -132,17 +138,17 @@ class DomainAdmin(ScopedAdmin):
         """The organization, or that everybody uses it."""
         return str(obj.organization) if obj.organization else "Shared by all organizations"
 
-    @column(description="Status", label=STATUS_COLORS, ordering="status")
+    @column(description="Status", ordering="status")
     def overall(self, obj: Domain) -> str:
-        return obj.status
+        return status_label(obj.status)
 
-    @column(description="Sending", label=STATUS_COLORS, ordering="sending_status")
+    @column(description="Sending", ordering="sending_status")
     def sending(self, obj: Domain) -> str:
-        return obj.sending_status
+        return status_label(obj.sending_status)
 
-    @column(description="Receiving", label=STATUS_COLORS, ordering="receiving_status")
+    @column(description="Receiving", ordering="receiving_status")
     def receiving(self, obj: Domain) -> str:
-        return obj.receiving_status
+        return status_label(obj.receiving_status)
 
     @column(description="Records")
     def records(self, obj: Domain) -> str:

@@ -23,6 +23,16 @@ _ABOUT = ("subject", "address", "domain", "recipients", "reason")
 _SHOWN = 120
 
 
+def describe_event(event: Event) -> str:
+    """What a person recognises an event by: a subject, an address, a domain."""
+    for name in _ABOUT:
+        value = event.data.get(name)
+        if value:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            return text[:_SHOWN]
+    return DASH
+
+
 class TypeFilter(admin.SimpleListFilter):
     """By type."""
 
@@ -74,12 +84,7 @@ class EventAdmin(LargeTableAdmin, ScopedAdmin):
     @column(description="About")
     def about(self, obj: Event) -> str:
         """What a person recognises it by."""
-        for name in _ABOUT:
-            value = obj.data.get(name)
-            if value:
-                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-                return text[:_SHOWN]
-        return DASH
+        return describe_event(obj)
 
     @column(description="Mailbox")
     def mailbox_link(self, obj: Event) -> str:

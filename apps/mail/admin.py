@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.http import content_disposition_header
 
 from apps.accounts.admin_scope import OrganizationFilter, ScopedAdmin
-from apps.core.admin_base import DASH, column
+from apps.core.admin_base import DASH, column, status_label
 from apps.core.admin_lists import LargeTableAdmin, LinkedFilter, MailboxFilter, PeriodFilter, read_id
 from apps.core.errors import NotFound
 from apps.mail.blobs import iterate_blob, read_blob
@@ -33,14 +33,15 @@ _FRAME_HEAD = (
     f'<!doctype html><meta http-equiv="Content-Security-Policy" content="{FRAME_POLICY}">'
     '<meta name="referrer" content="no-referrer"><meta http-equiv="x-dns-prefetch-control" content="off">'
     "<style>body{font:14px/1.5 sans-serif;margin:12px;color:#111;background:#fff;overflow-wrap:anywhere}"
-    "img{max-width:100%;height:auto}</style>"
+    "img{max-width:100%;height:auto}a{pointer-events:none!important}</style>"
 )
-# A tag begins with its name right after "<" (HTML, section 13.2.5.6), so none of these elements is left after this.
+# A tag's name stands right after its "<" (HTML, section 13.2.5.6), so none of these elements is left after this. The
+# policy covers them but for DNS prefetches by links; scripts are left to sandbox and policy, or their text would show.
 _FORBIDDEN = re.compile(
-    r"<(?=(?:script|link|meta|base|iframe|frame|frameset|object|embed|applet|form|portal|template)\b)", re.IGNORECASE
+    r"<(?=(?:link|meta|base|iframe|frame|frameset|object|embed|applet|form|portal)\b)", re.IGNORECASE
 )
-# Links lead out of the frame, to a place that never saw the admin; the policy of the page stops the rest.
 PAGE_POLICY = "frame-src 'none'; object-src 'none'"
+"""Of the page around the frame: a link in the mail, which would load into the frame, leads nowhere either."""
 
 
 def frame_document(html: str) -> str:
@@ -86,6 +87,18 @@ class MessageAdmin(LargeTableAdmin, ScopedAdmin):
             },
         ),
     )  # fmt: skip
+
+    optional_fields: ClassVar[Any] = {
+        "cc_line": "cc",
+        "bcc_line": "bcc",
+        "reply_to_line": "reply_to",
+        "label_line": "labels",
+        "sent_at": "sent_at",
+        "in_reply_to": "in_reply_to",
+        "defect_line": "defects",
+        "verdicts": "authentication",
+    }
+    help_texts: ClassVar[Any] = {"rfc_message_id": "", "sent_at": ""}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         """Lists never touch bodies or raw mail."""
@@ -176,10 +189,10 @@ class MessageAdmin(LargeTableAdmin, ScopedAdmin):
             raise Http404("There is no such message.")
         return message
 
-    @column(description="Direction", label={"inbound": "info", "outbound": "primary"})
+    @column(description="Direction")
     def way(self, obj: Message) -> str:
         """Inbound or outbound."""
-        return obj.direction
+        return status_label(obj.direction)
 
     @column(description="Subject")
     def title(self, obj: Message) -> str:

@@ -24,6 +24,7 @@ from apps.core.admin_base import (
     column,
     error_text,
     page_action,
+    status_label,
 )
 from apps.core.errors import DomainError
 from apps.mailboxes.models import Mailbox
@@ -36,7 +37,6 @@ from apps.mailboxes.services import (
     update_mailbox,
 )
 
-STATUS_COLORS = {"active": "success", "paused": "warning", "suspended": "danger"}
 MAX_SELECTED = 1000
 EDITABLE = ("display_name", "daily_send_limit")
 _Status = Mailbox.Status
@@ -91,13 +91,17 @@ class MailboxAdmin(ScopedAdmin):
         ("Counters", {"fields": ("usage_table",)}),
         ("More", {"fields": ("client_id", "webhook_url", "metadata", "created_at", "updated_at", "deleted_at")}),
     )
+    optional_fields: ClassVar[Any] = {
+        name: name for name in ("suspended_reason", "client_id", "webhook_url", "metadata", "deleted_at")
+    }
+    help_texts: ClassVar[Any] = {"address": ""}
     add_fieldsets = ((None, {"fields": ("organization", "username", "domain", "display_name", "daily_send_limit")}),)
     readonly_fields = (
         "address", "owner", "state", "suspended_reason", "usage_table", "client_id", "webhook_url", "metadata",
         "created_at", "updated_at", "deleted_at",
     )  # fmt: skip
     actions: Any = ["pause_selected", "activate_selected", "suspend_selected", "reinstate_selected"]
-    actions_detail: ClassVar[list[str]] = ["pause", "activate", "suspend", "reinstate"]
+    actions_detail: ClassVar[list[Any]] = ["pause", "activate", "suspend", "reinstate"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Mailbox]:
         """With what every page shows beside the mailbox."""
@@ -147,7 +151,6 @@ class MailboxAdmin(ScopedAdmin):
         explanation="The mailbox neither sends nor receives until somebody reinstates it here. Its agent cannot.",
         submit="Suspend the mailbox",
         icon="block",
-        danger=True,
         form_class=ReasonForm,
         applies_to=_has_status(_Status.ACTIVE, _Status.PAUSED),
     )
@@ -229,10 +232,10 @@ class MailboxAdmin(ScopedAdmin):
         """Whose it is."""
         return str(obj.organization)
 
-    @column(description="Status", label=STATUS_COLORS)
+    @column(description="Status")
     def state(self, obj: Mailbox) -> str:
         """Active, paused, suspended or deleted."""
-        return obj.status
+        return status_label(obj.status)
 
     @column(description="Sends today")
     def today(self, obj: Mailbox) -> str:

@@ -1,0 +1,1 @@
+"""How the admin writes times: one way, which sorts and needs no guessing."""
