@@ -198,9 +198,7 @@ def _encode_domain(name: str) -> str:
         labels = mapped.split(".")
         if len(labels) > MAX_DOMAIN_OCTETS // 2 + 1:
             raise InvalidDomain("A domain name has at most 127 labels.")
-        return ".".join(
-            label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels
-        ).lower()
+        return ".".join(label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels).lower()
     except (idna.IDNAError, UnicodeError) as error:
         raise InvalidDomain("A domain name holds characters that no domain name may hold.") from error
 
@@ -215,9 +213,7 @@ def _split_address(text: str) -> tuple[str, str]:
     if not local or not domain:
         raise InvalidAddress("An address needs something on both sides of the @.")
     if _DOT_ATOM.fullmatch(local) is None and _QUOTED.fullmatch(local) is None:
-        raise InvalidAddress(
-            "The part before the @ holds dots or characters that need quotes or are forbidden."
-        )
+        raise InvalidAddress("The part before the @ holds dots or characters that need quotes or are forbidden.")
     if not local.isascii() and any(_is_refused(char) for char in local):
         raise InvalidAddress("The part before the @ holds invisible or control characters.")
     return local, domain

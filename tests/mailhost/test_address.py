@@ -137,9 +137,7 @@ def test_keys_fold_what_means_the_same_mailbox(text: str, key: str, untagged: st
     assert (address.key, address.untagged_key) == (key, untagged)
 
 
-@pytest.mark.parametrize(
-    ("text", "tag"), [("a+b@x.org", "b"), ("a@x.org", None), ("+b@x.org", None), ("a+@x.org", "")]
-)
+@pytest.mark.parametrize(("text", "tag"), [("a+b@x.org", "b"), ("a@x.org", None), ("+b@x.org", None), ("a+@x.org", "")])
 def test_the_tag_is_what_follows_the_first_plus(text: str, tag: str | None) -> None:
     assert parse_address(text).tag == tag
 
@@ -221,9 +219,9 @@ def test_a_key_is_an_address_whose_key_is_itself(local: str) -> None:
         except InvalidAddress:
             continue
         assert parse_address(address.key).key == address.key
-        assert parse_address(address.untagged_key).untagged_key == parse_address(
-            address.untagged_key
-        ).key or (parse_address(address.untagged_key).tag is not None)
+        assert parse_address(address.untagged_key).untagged_key == parse_address(address.untagged_key).key or (
+            parse_address(address.untagged_key).tag is not None
+        )
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=40))
