@@ -8,8 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 
-from mailhost.dns.mx import NoSuchDomain, NullMx, find_mail_hosts
-from mailhost.dns.resolver import DnsNotFound, DnsTemporary, Resolver
+from mailhost.dns.mx import NullMx, UnroutableDomain, find_mail_hosts
+from mailhost.dns.resolver import DnsTemporary, Resolver
 from mailhost.smtp.client import Credentials, TlsMode
 from mailhost.smtp.replies import Outcome
 
@@ -102,8 +102,8 @@ class DirectRouter:
             hosts = await find_mail_hosts(destination, self._resolver)
         except NullMx:
             raise NoRoute(Outcome.PERMANENT, "5.1.10", f"{destination} takes no mail (null MX)") from None
-        except (NoSuchDomain, DnsNotFound):
-            raise NoRoute(Outcome.PERMANENT, "5.1.2", f"The domain {destination} does not exist") from None
+        except UnroutableDomain as error:  # it does not exist, or has no host that takes mail
+            raise NoRoute(Outcome.PERMANENT, error.enhanced, f"{destination}: {error}") from None
         except DnsTemporary as error:
             text = f"The name servers of {destination} do not answer: {error}"
             raise NoRoute(Outcome.TEMPORARY, "4.4.3", text) from None
