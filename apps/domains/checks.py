@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mailhost.dns.resolver import DnsNotFound, DnsTemporary, Resolver
-
 from apps.domains.selectors import DnsRecord
+from mailhost.dns.resolver import DnsNotFound, DnsTemporary, Resolver
 
 _SHOWN = 500
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 import structlog
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from apps.mail.services import Deposit, DepositResult, deposit_messages
 from apps.mailboxes.selectors import Recipient, RecipientState, find_recipients
@@ -16,6 +16,7 @@ from mailhost.smtp.replies import Reply
 log = structlog.get_logger(__name__)
 
 ACCEPTED = Reply(250, "2.0.0", "OK: stored")
+_DATABASE_AWAY = (OperationalError, InterfaceError)
 TRY_AGAIN = Reply(451, "4.3.0", "Temporary trouble here, please try again later")
 _NO_SUCH_USER = Reply(550, "5.1.1", "No such mailbox here")
 _REFUSALS = {
@@ -49,8 +50,19 @@ class IncomingMail:
 
 
 def resolve_recipients(*, addresses: Sequence[str], now: datetime) -> list[RecipientVerdict]:
-    """Whether each address takes mail, in order, by one query (RFC 5321, section 3.3)."""
-    return [_judge(recipient) for recipient in find_recipients(addresses)]
+    """Whether each address takes mail, in order, by one query (RFC 5321, section 3.3); 451 while the database is
+    away."""
+    try:
+        return [_judge(recipient) for recipient in find_recipients(addresses)]
+    except _DATABASE_AWAY as error:
+        _note_database_away(error)
+        return [RecipientVerdict(None, TRY_AGAIN)] * len(addresses)
+
+
+def _note_database_away(error: Exception) -> None:
+    """Without a broken connection the next call makes a new one; nobody else closes it in a thread of SMTP."""
+    log.error("inbound.database_away", error=str(error))
+    connection.close_if_unusable_or_obsolete()
 
 
 def _judge(recipient: Recipient) -> RecipientVerdict:
@@ -63,18 +75,35 @@ def accept_mails(*, mails: Sequence[IncomingMail], now: datetime) -> list[Reply]
     """Store a group of mails in one transaction; the reply for each, 250 only after COMMIT.
 
     When the group fails each mail gets a transaction of its own, and only the culprit suffers: it is stored with its
-    parsed fields emptied and a defect noted, or answered 451. When the database itself is away all get 451: a
-    duplicate is allowed, a loss is not.
+    parsed fields emptied and a defect noted, or answered 451. When the database itself is away all that is not
+    stored yet get 451: a duplicate is allowed, a loss is not.
     """
-    parsed = [parse_message(mail.raw) for mail in mails]
+    parsed = [_parse(mail) for mail in mails]
+    replies: list[Reply] = []
     try:
-        return _store_group(mails, parsed, now)
-    except (OperationalError, InterfaceError) as error:
-        log.error("inbound.database_away", error=str(error), mails=len(mails))
-        return [TRY_AGAIN] * len(mails)
-    except (DatabaseError, ValueError) as error:
-        log.warning("inbound.group_failed", error=str(error), mails=len(mails))
-    return [_store_alone(mail, fields, now) for mail, fields in zip(mails, parsed, strict=True)]
+        try:
+            return _store_group(mails, parsed, now)
+        except _DATABASE_AWAY:
+            raise
+        except Exception as error:  # whatever one stranger's mail sets off, its neighbours are stored
+            log.warning("inbound.group_failed", error=str(error), mails=len(mails), exc_info=True)
+        for mail, fields in zip(mails, parsed, strict=True):
+            replies.append(_store_alone(mail, fields, now))
+    except _DATABASE_AWAY as error:
+        _note_database_away(error)
+    return replies + [TRY_AGAIN] * (len(mails) - len(replies))
+
+
+def _parse(mail: IncomingMail) -> ParsedMessage:
+    try:
+        return parse_message(mail.raw)
+    except Exception:  # it never raises; if it does, the raw octets are the mail
+        log.exception("inbound.not_parsed", octets=len(mail.raw))
+        return _empty_fields()
+
+
+def _empty_fields() -> ParsedMessage:
+    return ParsedMessage(defects=["The parsed fields could not be stored."])
 
 
 def _store_group(mails: Sequence[IncomingMail], parsed: Sequence[ParsedMessage], now: datetime) -> list[Reply]:
@@ -96,12 +125,11 @@ def _reply(results: list[DepositResult]) -> Reply:
 
 def _store_alone(mail: IncomingMail, parsed: ParsedMessage, now: datetime) -> Reply:
     """One mail by itself; if its parsed fields are the trouble, without them: the raw octets are the mail."""
-    for fields in (parsed, ParsedMessage(defects=["The parsed fields could not be stored."])):
+    for fields in (parsed, _empty_fields()):
         try:
             return _store_group([mail], [fields], now)[0]
-        except (OperationalError, InterfaceError) as error:
-            log.error("inbound.database_away", error=str(error), mails=1)
-            return TRY_AGAIN
-        except (DatabaseError, ValueError) as error:
-            log.warning("inbound.mail_failed", error=str(error), mail_from=mail.mail_from, octets=len(mail.raw))
+        except _DATABASE_AWAY:
+            raise
+        except Exception as error:  # as above
+            log.warning("inbound.mail_failed", error=str(error), octets=len(mail.raw), exc_info=True)
     return TRY_AGAIN

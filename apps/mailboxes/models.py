@@ -107,6 +107,9 @@ class MailboxUsage(models.Model):
     bounce_count = models.PositiveBigIntegerField(default=0)
     complaint_count = models.PositiveBigIntegerField(default=0)
     stored_bytes = models.BigIntegerField(default=0)
+    closed = models.BooleanField(
+        default=False, help_text="The mailbox was deleted. Here too, since this is the row that sends and mail lock."
+    )
 
     class Meta:
         verbose_name_plural = "mailbox usage"

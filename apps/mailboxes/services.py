@@ -13,6 +13,7 @@ from apps.accounts.errors import ScopeDenied
 from apps.accounts.models import ApiKey, Organization
 from apps.accounts.services import spend_inbox_quota
 from apps.core.errors import Conflict, NotFound, ValidationFailed
+from apps.core.texts import check_json, check_line, check_text
 from apps.domains.errors import DomainNotVerified
 from apps.domains.models import Domain
 from apps.domains.selectors import get_usable_domain
@@ -32,6 +33,7 @@ from mailhost.errors import InvalidAddress, InvalidDomain
 
 _NAME_TRIES = 8
 _METADATA_LIMIT = 16 * 1024
+_MAX_SEND_LIMIT = 2**31 - 1
 RESERVED_AFTER_PURGE = timedelta(days=30)
 
 
@@ -61,7 +63,7 @@ def create_mailbox(
     domain = _choose_domain(organization, wanted.domain, key)
     pod = _choose_pod(organization, wanted.pod_id)
     for _ in range(_NAME_TRIES):
-        known = _find_by_client_id(organization, wanted.client_id)
+        known = _find_by_client_id(organization, wanted.client_id, key)
         if known is not None:
             return known, False
         address = _make_address(wanted.username or generate_username(), domain)
@@ -76,20 +78,14 @@ def create_mailbox(
 
 
 def _check_fields(wanted: NewMailbox) -> None:
-    if any(char in wanted.display_name for char in "\r\n\0"):
-        raise ValidationFailed("display_name", "A display name is one line of text.")
-    if len(wanted.display_name) > 255:
-        raise ValidationFailed("display_name", "A display name has at most 255 characters.")
-    if wanted.client_id is not None and not 1 <= len(wanted.client_id) <= 256:
-        raise ValidationFailed("client_id", "A client_id has 1 to 256 characters.")
-    _check_metadata(wanted.metadata or {})
-
-
-def _check_metadata(metadata: Mapping[str, Any]) -> None:
-    if len(repr(metadata)) > _METADATA_LIMIT:
-        raise ValidationFailed("metadata", f"Metadata has at most {_METADATA_LIMIT} characters.")
-    if "\\x00" in repr(metadata):
-        raise ValidationFailed("metadata", "Metadata cannot hold a NUL character.")
+    check_line("display_name", wanted.display_name, most=255)
+    if wanted.client_id is not None:
+        check_text("client_id", wanted.client_id, least=1, most=256)
+    if wanted.webhook_url is not None:
+        check_line("webhook_url", wanted.webhook_url, most=2000)
+    if wanted.daily_send_limit is not None and not 0 <= wanted.daily_send_limit <= _MAX_SEND_LIMIT:
+        raise ValidationFailed("daily_send_limit", f"The limit lies between 0 and {_MAX_SEND_LIMIT}.")
+    check_json("metadata", wanted.metadata or {}, most=_METADATA_LIMIT)
 
 
 def _choose_domain(organization: Organization, name: str | None, key: ApiKey | None) -> Domain:
@@ -128,14 +124,14 @@ def ensure_default_pod(*, organization: Organization) -> Pod:
     return pod
 
 
-def _find_by_client_id(organization: Organization, client_id: str | None) -> Mailbox | None:
+def _find_by_client_id(organization: Organization, client_id: str | None, key: ApiKey | None) -> Mailbox | None:
     if client_id is None:
         return None
-    return (
-        Mailbox.objects.select_related("usage", "domain")
-        .filter(organization=organization, client_id=client_id, deleted_at__isnull=True)
-        .first()
-    )
+    mailboxes = Mailbox.objects.filter(organization=organization, client_id=client_id, deleted_at__isnull=True)
+    known = mailboxes.select_related("usage", "domain").first()
+    if known is not None and key is not None and not mailboxes.visible_to(key).exists():
+        raise Conflict("This client_id belongs to an inbox that the key may not see.", fix="Use another client_id.")
+    return known
 
 
 def _make_address(username: str, domain: Domain) -> Address:
@@ -144,7 +140,7 @@ def _make_address(username: str, domain: Domain) -> Address:
         address = parse_address(f"{username}@{domain.name}")
     except InvalidAddress as error:
         raise ValidationFailed("username", str(error)) from None
-    if address.tag is not None or address.local.startswith('"'):
+    if "+" in address.local or address.local.startswith('"'):
         raise ValidationFailed("username", "A username has no + and no quotes: +tags are added by senders.")
     if address.key.partition("@")[0] in RESERVED:
         raise AddressTaken(f"{username} is reserved for the domain's operator.")
@@ -214,7 +210,14 @@ def update_mailbox(*, mailbox: Mailbox, changes: Mapping[str, Any], now: datetim
             if field in changes:
                 setattr(locked, field, changes[field])
         locked.display_name = locked.display_name or ""
-        _check_fields(NewMailbox(display_name=locked.display_name, metadata=locked.metadata))
+        _check_fields(
+            NewMailbox(
+                display_name=locked.display_name,
+                metadata=locked.metadata,
+                webhook_url=locked.webhook_url,
+                daily_send_limit=locked.daily_send_limit,
+            )
+        )
         locked.save()
     return locked
 
@@ -229,6 +232,7 @@ def _change_status(mailbox: Mailbox, status: str) -> None:
 
 def suspend_mailbox(*, mailbox: Mailbox, reason: str, now: datetime) -> bool:
     """Stop a mailbox from sending and receiving; False when it is suspended or deleted already."""
+    check_text("reason", reason, most=500)
     with transaction.atomic():
         changed = Mailbox.objects.filter(
             id=mailbox.id, status__in=[Mailbox.Status.ACTIVE, Mailbox.Status.PAUSED]
@@ -257,45 +261,58 @@ def close_mailbox(*, mailbox: Mailbox, release_address: bool, now: datetime) -> 
     `release_address` frees the address, kept for this organization for 30 days; otherwise it stays reserved.
     Mail and queue are not touched: apps.delivery.services.delete_mailbox does the whole.
     """
-    changed = Mailbox.objects.filter(id=mailbox.id, deleted_at__isnull=True).update(
-        status=Mailbox.Status.DELETED, deleted_at=now, updated_at=now
-    )
-    if release_address and mailbox.address_key:
-        AddressReservation.objects.update_or_create(
-            address_key=mailbox.address_key,
-            defaults={"organization_id": mailbox.organization_id, "until": now + RESERVED_AFTER_PURGE},
-        )
-        Mailbox.objects.filter(id=mailbox.id).update(address_key=None)
+    with transaction.atomic():
+        locked = Mailbox.objects.select_for_update().get(id=mailbox.id)
+        changed = locked.status != Mailbox.Status.DELETED
+        if changed:
+            locked.status, locked.deleted_at = Mailbox.Status.DELETED, now
+        if release_address and locked.address_key:
+            AddressReservation.objects.update_or_create(
+                address_key=locked.address_key,
+                defaults={"organization_id": locked.organization_id, "until": now + RESERVED_AFTER_PURGE},
+            )
+            locked.address_key = None
+        locked.save()
+        # A transaction that found the mailbox alive and has not counted yet counts in vain; one that has counted
+        # commits first, so that whoever cancels and erases after this finds all that there is.
+        MailboxUsage.objects.filter(mailbox_id=mailbox.id).update(closed=True)
+        if changed:
+            _record(locked, EventType.INBOX_DELETED, now)
     mailbox.refresh_from_db()
-    if changed:
-        _record(mailbox, EventType.INBOX_DELETED, now)
-    return bool(changed)
+    return changed
 
 
 _COUNT_SENDS = """
 UPDATE mailboxes_mailboxusage AS usage
-   SET sends_today = CASE WHEN usage.day = %(day)s THEN usage.sends_today ELSE 0 END + %(count)s,
-       day = %(day)s,
+   SET sends_today = CASE WHEN usage.day IN (%(day)s, %(next)s) THEN usage.sends_today ELSE 0 END + %(count)s,
+       day = CASE WHEN usage.day = %(next)s THEN usage.day ELSE %(day)s END,
        total_sent = usage.total_sent + %(count)s
   FROM mailboxes_mailbox AS mailbox
- WHERE usage.mailbox_id = %(mailbox)s AND mailbox.id = usage.mailbox_id
+ WHERE usage.mailbox_id = %(mailbox)s AND mailbox.id = usage.mailbox_id AND NOT usage.closed
    AND (mailbox.daily_send_limit IS NULL
-        OR CASE WHEN usage.day = %(day)s THEN usage.sends_today ELSE 0 END + %(count)s <= mailbox.daily_send_limit)
+        OR CASE WHEN usage.day IN (%(day)s, %(next)s) THEN usage.sends_today ELSE 0 END + %(count)s
+           <= mailbox.daily_send_limit)
 RETURNING usage.sends_today, mailbox.daily_send_limit
 """
 
 
 def count_sends(*, mailbox: Mailbox, count: int, now: datetime) -> None:
-    """Count accepted recipients against the mailbox's day; raises DailyLimitReached when they do not fit.
+    """Count accepted recipients against the mailbox's day; raises DailyLimitReached when they do not fit, InboxDeleted
+    when the mailbox was deleted meanwhile.
 
     Exact under concurrency: the row is locked by the update that compares. Call it as the last statement before
     COMMIT, so that the lock is short. A limit used up to the last place is told by an event.
     """
+    # At midnight clocks differ, and requests that began before it still come: they count in the day that has begun,
+    # since a day that is written over would begin again from nothing.
     day = now.astimezone(UTC).date()
+    values: dict[str, Any] = {"day": day, "next": day + timedelta(days=1), "count": count, "mailbox": mailbox.id}
     with connection.cursor() as cursor:
-        cursor.execute(_COUNT_SENDS, {"day": day, "count": count, "mailbox": mailbox.id})
+        cursor.execute(_COUNT_SENDS, values)
         row = cursor.fetchone()
     if row is None:
+        if MailboxUsage.objects.filter(mailbox_id=mailbox.id, closed=True).exists():
+            raise InboxDeleted
         raise limit_reached(mailbox, now)
     sends_today, limit = row
     if limit is not None and sends_today == limit:
@@ -321,7 +338,10 @@ Usage = dict[UUID, dict[str, int]]
 
 def add_usage(*, deltas: Usage) -> None:
     """Add to counters (`bounce_count`, `complaint_count`, `total_received`, `stored_bytes`), in id order so that two
-    batches never wait for each other in a circle. Call it as the last statement before COMMIT."""
+    batches never wait for each other in a circle. Call it as the last statement before COMMIT.
+
+    Raises InboxDeleted when a mailbox that received was deleted meanwhile; what it received must not be committed.
+    """
     columns = ("bounce_count", "complaint_count", "total_received", "stored_bytes")
     rows = [[str(mailbox_id), *(delta.get(column, 0) for column in columns)] for mailbox_id, delta in deltas.items()]
     if not rows:
@@ -341,9 +361,12 @@ def add_usage(*, deltas: Usage) -> None:
             " stored_bytes = usage.stored_bytes + delta.stored"
             " FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
             " AS delta(mailbox_id, bounces, complaints, received, stored)"
-            " WHERE usage.mailbox_id = delta.mailbox_id",
+            " WHERE usage.mailbox_id = delta.mailbox_id RETURNING usage.closed AND delta.received > 0",
             lists,
         )
+        received_in_vain = any(row[0] for row in cursor.fetchall())
+    if received_in_vain:
+        raise InboxDeleted
 
 
 def reset_daily_counters(*, now: datetime) -> int:

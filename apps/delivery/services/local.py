@@ -5,7 +5,6 @@ from datetime import datetime
 
 import structlog
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
-from mailhost.message.parse import parse_message
 
 from apps.delivery.services.claim import ClaimedDelivery, stamp_on_wire
 from apps.delivery.services.record import DeliveryResult, record_results
@@ -15,6 +14,7 @@ from apps.mail.services.outbound import OWN_AUTHENTICATION
 from apps.mailboxes.errors import InboxDeleted
 from apps.mailboxes.selectors import RecipientState
 from apps.mailboxes.services import Usage
+from mailhost.message.parse import parse_message
 from mailhost.smtp.replies import Outcome
 
 log = structlog.get_logger(__name__)

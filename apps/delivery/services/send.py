@@ -7,7 +7,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from mailhost.message.compose import OutgoingAttachment, OutgoingMail, compose_message
 
 from apps.accounts.errors import OrganizationSuspended
 from apps.core.doorbell import ring_on_commit
@@ -27,6 +26,7 @@ from apps.mailboxes.models import Mailbox
 from apps.mailboxes.services import count_sends, limit_reached
 from mailhost.address import Address, NamedAddress, parse_address, parse_named_address
 from mailhost.errors import InvalidAddress, InvalidHeader
+from mailhost.message.compose import OutgoingAttachment, OutgoingMail, compose_message
 
 MAX_RECIPIENTS = 50
 MAX_ATTACHMENT_OCTETS = 25 * 1024 * 1024

@@ -6,9 +6,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from mailhost.message.parse import ParsedMessage
-from mailhost.message.threading import thread_references
-
 from apps.events.models import EventType
 from apps.events.services import NewEvent, record_events
 from apps.mail.blobs import store_blobs
@@ -17,7 +14,9 @@ from apps.mail.services.threads import ThreadBook, hash_message_id
 from apps.mailboxes.models import Mailbox
 from apps.mailboxes.selectors import Recipient, RecipientState, find_recipients
 from apps.mailboxes.services import Usage, add_usage
-from mailhost.message.extract import extract_reply_text, make_preview
+from mailhost.message.extract import extract_reply_text, make_preview, storable
+from mailhost.message.parse import ParsedMessage
+from mailhost.message.threading import thread_references
 
 NOT_CHECKED = {"spf": "none", "dkim": "none", "dmarc": "none", "arc": "none", "from_aligned": False}
 """What a message's `authentication` says when nothing was checked."""
@@ -55,7 +54,7 @@ def deposit_messages(
     Recipients are resolved anew here, so that a mailbox that was deleted since RCPT gets nothing. Call it inside a
     transaction: rows, threads, events and counters stand or fall together. A constant number of statements for any
     number of mails. A caller that changes counters itself hands in `usage`, to which the deposit's are added: it
-    then calls add_usage once, last.
+    then calls add_usage once, last. Raises InboxDeleted when a mailbox was deleted meanwhile: roll back, and try again.
     """
     addresses = [address for deposit in deposits for address in deposit.recipients]
     found = iter(find_recipients(addresses))
@@ -156,7 +155,7 @@ class _Writer:
             cc=[{"address": person.address, "name": person.name} for person in parsed.cc],
             reply_to=[{"address": person.address, "name": person.name} for person in parsed.reply_to],
             delivered_to=address[:320],
-            mail_from=deposit.mail_from[:320],
+            mail_from=storable(deposit.mail_from)[:320],
             subject=parsed.subject or "",
             preview=self._text_of(parsed)[0],
             unread=True,

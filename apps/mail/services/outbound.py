@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from mailhost.message.compose import OutgoingMail
-
 from apps.core.ids import new_id
 from apps.mail.blobs import store_blobs
-from apps.mail.models import Message, MessageBody, MessageLabel
+from apps.mail.models import Attachment, Message, MessageBody, MessageLabel
 from apps.mail.services.deposit import make_attachments
 from apps.mail.services.threads import ThreadBook, hash_message_id
 from apps.mailboxes.models import Mailbox
 from mailhost.address import NamedAddress
+from mailhost.message.compose import OutgoingMail
 from mailhost.message.extract import make_preview
 from mailhost.message.parse import parse_message
 
@@ -70,8 +69,7 @@ def store_outbound(*, mailbox: Mailbox, outbound: OutboundMail, now: datetime) -
         message=message, text=mail.text or "", html=mail.html or "", headers=_header_list(outbound.raw)
     )
     if mail.attachments:
-        rows = make_attachments(message, parse_message(outbound.raw))
-        type(rows[0]).objects.bulk_create(rows)
+        Attachment.objects.bulk_create(make_attachments(message, parse_message(outbound.raw)))
     if message.labels:
         MessageLabel.objects.bulk_create(
             MessageLabel(mailbox_id=mailbox.id, label=label, message=message) for label in message.labels
