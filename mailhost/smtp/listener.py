@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 
 from mailhost.smtp.receiving import Limits, ReceivedMail, Receiver, SessionInfo, received_header
@@ -15,9 +16,28 @@ from mailhost.smtp.replies import Reply
 from mailhost.smtp.session import Session, Shared
 from mailhost.smtp.wire import CommandConnection, ConnectionClosed
 
-__all__ = ["Limits", "Listener", "ReceivedMail", "Receiver", "SessionInfo", "received_header"]
+__all__ = ["Limits", "Listener", "ReceivedMail", "Receiver", "SessionInfo", "bind_socket", "received_header"]
+
+# Connections that the kernel keeps waiting while we are busy, or while a process of ours is being replaced.
+BACKLOG = 512
 
 _TOO_MANY = Reply(421, "4.3.2", "Too many connections, please try again later")
+
+
+def bind_socket(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
+    """A listening socket on an IP address. Raises OSError when the port is taken.
+
+    With `is_shared` other such sockets of the same user may listen on it too, and the kernel deals the connections
+    out among them (SO_REUSEPORT). The IPv6 address `::` takes IPv4 as well.
+    """
+    is_ipv6 = ":" in host
+    return socket.create_server(
+        (host, port),
+        family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
+        backlog=BACKLOG,
+        reuse_port=is_shared,
+        dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+    )
 
 
 class Listener:
@@ -36,12 +56,16 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._sessions: dict[Session, asyncio.Task[None]] = {}
 
-    async def start(self, host: str, port: int, *, reuse_port: bool = False, backlog: int = 512) -> None:
-        """Begin to accept. With `reuse_port` several processes share the port. Raises OSError when it is taken."""
+    async def start(self, host: str, port: int) -> None:
+        """Begin to accept on an address of our own. Raises OSError when it is taken."""
+        await self.start_on(bind_socket(host, port))
+
+    async def start_on(self, sock: socket.socket) -> None:
+        """Begin to accept on a listening socket; closed by `stop`."""
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _ClientConnection(self), host, port, reuse_port=reuse_port or None, backlog=backlog
+            lambda: _ClientConnection(self), sock=sock, backlog=BACKLOG
         )
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = sock.getsockname()[1]
 
     def replace_tls(self, context: ssl.SSLContext) -> None:
         """Offer another certificate from now on."""

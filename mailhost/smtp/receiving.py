@@ -29,7 +29,7 @@ class Limits:
     errors: int = 20  # refused commands since the last accepted mail
     commands: int = 500  # commands of any kind since the last accepted mail
     connections: int = 1000  # at once, of one listener
-    in_flight: int = 512 * 1024 * 1024  # messages being read, all sessions of one listener together
+    in_flight: int = 512 * 1024 * 1024  # messages without an answer yet, all sessions of one listener together
     command_seconds: float = 300  # RFC 5321 4.5.3.2.7
     block_seconds: float = 180  # between two pieces of a message, RFC 5321 4.5.3.2.5
     message_seconds: float = 1800

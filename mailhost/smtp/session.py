@@ -246,33 +246,34 @@ class Session:
         self._say(Reply(354, None, "End with CRLF.CRLF"))
         await self._flush()
         self._transaction = None  # RFC 5321 4.1.1.4: whatever comes of it
-        raw = await self._read_message()
-        mail = ReceivedMail(transaction.mail_from, transaction.recipients, raw, transaction.smtputf8, datetime.now(UTC))
-        reply = await self._ask(self._shared.receiver.receive(self.info, mail)) or TROUBLE
+        reader = BodyReader(self._limits.message)
+        try:
+            await self._read_message(reader)
+            mail = ReceivedMail(
+                transaction.mail_from, transaction.recipients, reader.finish(), transaction.smtputf8, datetime.now(UTC)
+            )
+            reply = await self._ask(self._shared.receiver.receive(self.info, mail)) or TROUBLE
+        finally:
+            self._shared.octets_in_flight -= reader.octets
         if reply.is_positive:
             self._errors = self._commands = 0
         return reply
 
-    async def _read_message(self) -> bytes:
-        """The message behind 354. Raises CommandRefused when it may not be taken."""
+    async def _read_message(self, reader: BodyReader) -> None:
+        """Read what is behind 354, up to its end."""
         shared, limits = self._shared, self._limits
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limits.message_seconds
-        reader = BodyReader(limits.message)
-        try:
-            while True:
-                data = await self._connection.read_some(min(limits.block_seconds, deadline - loop.time()))
-                shared.octets_in_flight += len(data)
-                if reader.feed(data):
-                    break
-                if shared.octets_in_flight > limits.in_flight:
-                    reader.refuse(_FULL)
-                if reader.octets > limits.message * _MAX_WASTE:
-                    self._end(Reply(552, "5.3.4", f"The message is larger than {limits.message} octets"))
-        finally:
-            shared.octets_in_flight -= reader.octets
+        while True:
+            data = await self._connection.read_some(min(limits.block_seconds, deadline - loop.time()))
+            shared.octets_in_flight += len(data)
+            if reader.feed(data):
+                break
+            if shared.octets_in_flight > limits.in_flight:
+                reader.refuse(_FULL)
+            if reader.octets > limits.message * _MAX_WASTE:
+                self._end(Reply(552, "5.3.4", f"The message is larger than {limits.message} octets"))
         self._connection.unread(reader.rest)
-        return reader.finish()
 
     async def _rset(self, argument: str) -> Reply:
         self._transaction = None
