@@ -190,7 +190,9 @@ class TestDomains:
         with pytest.raises(NotFound):
             create(stranger, now, domain=name)
 
-    @pytest.mark.parametrize("name", ["a b", "a\0.example", "x" * 300, "..", "[127.0.0.1]", "\ud800.example", "1.2.3.4"])
+    @pytest.mark.parametrize(
+        "name", ["a b", "a\0.example", "x" * 300, "..", "[127.0.0.1]", "\ud800.example", "1.2.3.4"]
+    )
     def test_what_is_no_domain_is_refused(self, organization: Organization, name: str, now: datetime) -> None:
         with pytest.raises(ValidationFailed):
             create(organization, now, domain=name)
