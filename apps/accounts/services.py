@@ -12,6 +12,7 @@ from django.db.models import F, Q
 from apps.accounts.errors import KeyExpired, KeyRevoked, QuotaExhausted, ScopeDenied, Unauthorized
 from apps.accounts.models import SCOPES, ApiKey, Organization
 from apps.core.errors import ValidationFailed
+from apps.core.rows import JoinedRow
 from apps.core.texts import check_line, check_text
 from mailhost.address import domain_key
 from mailhost.errors import InvalidDomain
@@ -20,6 +21,7 @@ KEY_PREFIX = "mh_"
 _SECRET_BYTES = 32
 _SHOWN_CHARACTERS = 10
 _LAST_USED_STEP = timedelta(minutes=1)
+_KEY_BY_HASH = JoinedRow(ApiKey, '"row".key_hash = %s', {"organization": Organization})
 _MAX_NARROWING = 1000
 _MAX_COUNT = 2**31 - 1
 
@@ -146,7 +148,7 @@ def authenticate_key(*, secret: str, now: datetime) -> ApiKey:
     """The key of this secret with its organization; raises Unauthorized, KeyExpired or KeyRevoked."""
     if not secret.startswith(KEY_PREFIX) or len(secret) > 200 or not secret.isascii():
         raise Unauthorized
-    key = ApiKey.objects.select_related("organization").filter(key_hash=hash_key(secret)).first()
+    key = _KEY_BY_HASH.load([hash_key(secret)])
     if key is None:
         raise Unauthorized
     if key.revoked_at is not None:
