@@ -8,9 +8,9 @@ import pytest
 import redis
 
 from config.embedded.redis import EmbeddedRedis
+from tests.e2e.agent import Agent
 from tests.e2e.installation import Installation
 from tests.fakes.smtp import SmtpSink
-from tests.faults.conftest import Agent
 
 
 class OwnRedis:

@@ -6,9 +6,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests.e2e.agent import Agent
 from tests.e2e.installation import Installation
 from tests.fakes.smtp import SmtpSink
-from tests.faults.conftest import Agent
 
 RECIPIENTS = 500
 

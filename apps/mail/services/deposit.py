@@ -134,7 +134,7 @@ class _Writer:
     def _text_of(self, parsed: ParsedMessage) -> tuple[str, str]:
         """Preview and reply text, worked out once for all recipients of a mail."""
         if id(parsed) not in self._texts:
-            reply = extract_reply_text(parsed.text or "")
+            reply = extract_reply_text(parsed.text, subject=parsed.subject)
             self._texts[id(parsed)] = (make_preview(reply or parsed.text or ""), reply)
         return self._texts[id(parsed)]
 
