@@ -150,7 +150,7 @@ def greet(env: Environment, supervisor: Supervisor) -> None:
         ("API key", facts.get("api_key", "")),
         ("Admin", f"{base}/admin/"),
         ("Admin login", f"{facts.get('admin_username', '')} / {facts.get('admin_password', '')}"),
-        ("SMTP", f"{env.mailhost_bind}:{env.mailhost_smtp_port}, submission {env.mailhost_submission_port}"),
+        ("SMTP", f"{env.mailhost_bind}:{env.mailhost_smtp_port}"),
         ("Outgoing mail", DELIVERY_WORDS[env.mailhost_delivery]),
         ("Stop", "Ctrl-C"),
     ):

@@ -94,14 +94,14 @@ class Installation:
     def children(self, words: str) -> list[int]:
         """Direct children of the supervisor with `words` in their command line."""
         assert self.process is not None
-        return [pid for pid in _children_of(self.process.pid) if words in _command_line(pid)]
+        return [pid for pid in children_of(self.process.pid) if words in _command_line(pid)]
 
     def descendants(self) -> list[int]:
         """Every process below the supervisor."""
         assert self.process is not None
-        found = _children_of(self.process.pid)
+        found = children_of(self.process.pid)
         for pid in found:
-            found += _children_of(pid)
+            found += children_of(pid)
         return found
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
@@ -137,7 +137,8 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def _children_of(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """The processes that this one has started."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except (FileNotFoundError, ProcessLookupError):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.installation import PROJECT, Installation, free_ports, is_running
+from tests.e2e.installation import PROJECT, Installation, children_of, free_ports, is_running
 
 FIELDS = {
     *("api_url", "api_key", "admin_url", "admin_username", "admin_password"),
@@ -111,6 +111,20 @@ def test_a_killed_process_is_back_within_seconds(installation, words):
         installation.describe,
     )
     installation.wait_until_ready(20)
+
+
+def test_a_killed_process_below_another_is_replaced_as_well(installation):
+    for words in ("manage.py smtp", "granian"):
+        (parent,) = installation.children(words)
+        victim = children_of(parent)[-1]
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda victim=victim: not is_running(victim), 2, installation.describe)
+        wait_until(
+            lambda words=words: [pid for above in installation.children(words) for pid in children_of(above)],
+            10,
+            installation.describe,
+        )
+        installation.wait_until_ready(20)
 
 
 @pytest.mark.parametrize("words", ["postgres -D", "redis-server"])
