@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 import structlog
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,8 @@ class Coalescer(Generic[Item, Result]):
 
     def close(self) -> None:
         """Take nothing more; a batch under way runs to its end, though nobody may be there to hear of it."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.submit(connections.close_all)  # they are the thread's own
+        self._thread.shutdown(wait=False)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -44,6 +44,7 @@ class ProcessPool:
         self._slots = [_Slot(sock) for sock in sockets]
         self._serve = serve
         self._grace = grace
+        self._is_stopping = False
 
     def run(self) -> None:
         """Blocks until every process has ended."""
@@ -97,11 +98,13 @@ class ProcessPool:
             now = time.monotonic()
             is_quick = now - slot.started_at < _QUICK_DEATH_SECONDS
             slot.pause = min(_MAX_PAUSE_SECONDS, slot.pause * 2 or _FIRST_PAUSE_SECONDS) if is_quick else 0.0
-            log.warning("smtp.process_ended", pid=slot.pid, pause=slot.pause)
+            if not self._is_stopping:
+                log.warning("smtp.process_ended", pid=slot.pid, pause=slot.pause)
             slot.pid, slot.start_at = 0, now + slot.pause
 
     def _stop(self) -> None:
         """Close the sockets, ask the children to end, and end those that do not."""
+        self._is_stopping = True
         for slot in self._slots:
             slot.sock.close()
             if slot.pid:
