@@ -8,6 +8,7 @@ from apps.domains.selectors import DnsRecord
 from mailhost.dns.resolver import DnsNotFound, DnsTemporary, Resolver
 
 _SHOWN = 500
+_ONLY_ONE = ("spf", "dmarc")  # RFC 7208, section 4.5; RFC 7489, section 6.6.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ async def _check_record(record: DnsRecord, resolver: Resolver) -> Finding:
         key = f"dkim:{record.name.partition('.')[0]}"
     try:
         if record.type == "MX":
-            answers = [host.rstrip(".").lower() for _, host in await resolver.mx(record.name)]
+            answers = [host.rstrip(".").lower() or "." for _, host in await resolver.mx(record.name)]
         else:
             answers = await resolver.txt(record.name)
     except DnsNotFound:
@@ -41,13 +42,17 @@ async def _check_record(record: DnsRecord, resolver: Resolver) -> Finding:
         fix = "The name server did not answer; try again later, or look after it if this stays."
         return Finding(key, record.purpose, "dns_error", str(error)[:_SHOWN], fix)
     found = _relevant(record, answers)
-    if any(_means_the_same(record, answer) for answer in found):
-        return Finding(key, record.purpose, "valid", found[0][:_SHOWN])
     publish = f"Publish {record.type} {record.name} with the value {record.value}"
     if not found:
         return Finding(key, record.purpose, "missing", "", f"{publish}.")
     shown = "; ".join(found)[:_SHOWN]
-    return Finding(key, record.purpose, "wrong", shown, f"{publish} in place of what is there.")
+    if len(found) > 1 and record.purpose in _ONLY_ONE:
+        fix = f"Leave one of the {len(found)} {record.purpose.upper()} records: receivers heed none of several."
+        return Finding(key, record.purpose, "wrong", shown, fix)
+    match = next((answer for answer in found if _means_the_same(record, answer)), None)
+    if match is None:
+        return Finding(key, record.purpose, "wrong", shown, f"{publish} in place of what is there.")
+    return Finding(key, record.purpose, "valid", match[:_SHOWN])
 
 
 def _relevant(record: DnsRecord, answers: list[str]) -> list[str]:
@@ -67,8 +72,8 @@ def _means_the_same(record: DnsRecord, answer: str) -> bool:
             same_type = wanted.get("k", "rsa") == got.get("k", "rsa")
             return same_type and bool(got.get("p")) and wanted["p"] == got["p"]
         case "spf":
-            mechanisms = set(record.value.split()[1:2])
-            return mechanisms <= set(answer.split())
+            mechanism = record.value.split()[1].lower()
+            return mechanism in [term.removeprefix("+") for term in answer.lower().split()]  # RFC 7208, section 4.6
         case "dmarc":
             return "p" in _tags(answer)
         case _:

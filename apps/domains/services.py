@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from apps.accounts.models import Organization
-from apps.core.errors import Conflict, ValidationFailed
+from apps.core.errors import Conflict, NotFound, ValidationFailed
 from apps.domains.checks import Finding, check_records
 from apps.domains.models import DkimKey, Domain
 from apps.domains.selectors import dns_records
@@ -35,32 +35,42 @@ def create_domain(*, organization: Organization, name: str, now: datetime) -> Do
             f"{key} is already a verified domain here.",
             fix="If it is yours, find it in GET /v1/domains; else ask the organization that holds it to remove it.",
         )
+    signing_keys = _generate_keys()
     try:
         with transaction.atomic():
             domain = Domain.objects.create(organization=organization, name=key, ownership_token=secrets.token_hex(16))
-            _make_keys(domain)
+            _save_keys(domain, signing_keys)
     except IntegrityError:
         raise Conflict(f"Your organization has added {key} already.", fix="Find it in GET /v1/domains.") from None
     return domain
 
 
 def ensure_shared_domain(*, name: str, now: datetime) -> Domain:
-    """The installation's shared domain of this name, made when absent; it is its operator's, so it needs no proof."""
+    """The installation's shared domain of this name, made when absent; it is its operator's, so it needs no proof.
+
+    Raises ValidationFailed, Conflict when an organization has proved it.
+    """
     key = _read_name(name)
-    with transaction.atomic():
-        domain, created = Domain.objects.get_or_create(
-            organization=None,
-            name=key,
-            defaults={
-                "ownership_token": secrets.token_hex(16),
-                "ownership_verified_at": now,
-                "status": _Status.VERIFIED,
-                "sending_status": _Status.VERIFIED,
-                "receiving_status": _Status.VERIFIED,
-            },
-        )
-        if created:
-            _make_keys(domain)
+    known = Domain.objects.filter(organization__isnull=True, name=key).first()
+    if known is not None:
+        return known
+    signing_keys = _generate_keys()
+    proved = {
+        "ownership_token": secrets.token_hex(16),
+        "ownership_verified_at": now,
+        "status": _Status.VERIFIED,
+        "sending_status": _Status.VERIFIED,
+        "receiving_status": _Status.VERIFIED,
+    }
+    try:
+        with transaction.atomic():
+            domain, created = Domain.objects.get_or_create(organization=None, name=key, defaults=proved)
+            if created:
+                _save_keys(domain, signing_keys)
+    except IntegrityError:
+        raise Conflict(
+            f"{key} is the domain of an organization here.", fix="Share another domain, or remove it there first."
+        ) from None
     return domain
 
 
@@ -74,21 +84,32 @@ def _read_name(name: str) -> str:
     return key
 
 
-def _make_keys(domain: Domain) -> None:
-    """One RSA-2048 key, which every receiver verifies, and one Ed25519 key (RFC 8463)."""
+def _generate_keys() -> list[DkimKey]:
+    """One RSA-2048 key, which every receiver verifies, and one Ed25519 key (RFC 8463).
+
+    Made before the transaction: it takes long, and readers of the event log wait for every open transaction.
+    """
+    keys: list[DkimKey] = []
     for algorithm, selector in ((DkimKey.Algorithm.RSA, "mh1r"), (DkimKey.Algorithm.ED25519, "mh1e")):
-        key = DkimKey(domain=domain, selector=selector, algorithm=algorithm.value)
+        key = DkimKey(selector=selector, algorithm=algorithm.value)
         pair = generate_dkim_key(key.dkim_algorithm)
         key.public_key = pair.public_key
         key.private_pem = pair.private_pem
-        key.save(force_insert=True)
+        keys.append(key)
+    return keys
+
+
+def _save_keys(domain: Domain, keys: list[DkimKey]) -> None:
+    for key in keys:
+        key.domain = domain
+    DkimKey.objects.bulk_create(keys)
 
 
 def verify_domain(*, domain: Domain, now: datetime) -> Domain:
     """Look every record up, write down what was found, and move the domain's statuses accordingly.
 
     Sending needs ownership and a DKIM key; receiving needs ownership and the MX. The look-ups happen before the
-    transaction. Raises Conflict when another organization proved the name first.
+    transaction. Raises Conflict when another organization proved the name first, NotFound when it was removed.
     """
     if domain.is_shared:
         return domain
@@ -97,11 +118,13 @@ def verify_domain(*, domain: Domain, now: datetime) -> Domain:
     )
     try:
         with transaction.atomic():
-            domain = Domain.objects.select_for_update().get(id=domain.id)
-            _apply_findings(domain, findings, now)
+            locked = Domain.objects.select_for_update().filter(id=domain.id).first()
+            if locked is None:
+                raise NotFound("The domain was removed meanwhile.")
+            _apply_findings(locked, findings, now)
     except IntegrityError:
         raise Conflict(f"{domain.name} was verified by another organization.") from None
-    return domain
+    return locked
 
 
 def _apply_findings(domain: Domain, findings: list[Finding], now: datetime) -> None:

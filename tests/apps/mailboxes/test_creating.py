@@ -1,5 +1,6 @@
 """Making mailboxes: names, domains and rights."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -125,7 +126,8 @@ class TestUsernames:
         "username",
         [
             " ", "a b", "a@b", "a+b", "+", "+tag", '"quoted"', '"a b"', "a..b", ".a", "a.", "a\0b", "a\r\nb", "<a>",
-            "a,b", "a;b", "a:b", "a(b)", "a\\b", "x" * 65, "ü" * 33, "a\ud800", "a\u202eb", "a\u00a0b", "x" * 10_000_000,
+            "a,b", "a;b", "a:b", "a(b)", "a\\b", "x" * 65, "ü" * 33, "a\ud800", "a\u202eb", "a\u00a0b",
+            "x" * 10_000_000,
         ],
     )  # fmt: skip
     def test_what_cannot_be_a_local_part_is_refused(
@@ -157,10 +159,8 @@ class TestUsernames:
     def test_no_username_at_all_breaks_it(
         self, organization: Organization, shared_domain: Domain, now: datetime, username: str
     ) -> None:
-        try:
+        with suppress(DomainError):
             create(organization, now, username=username)
-        except DomainError:
-            pass
 
 
 class TestDomains:

@@ -32,7 +32,7 @@ def state_of(address: str) -> RecipientState:
         '"alice"@agents.localhost',
         '"alice+orders"@agents.localhost',
         '"\\a\\l\\i\\c\\e"@agents.localhost',
-        "alice@ａｇｅｎｔｓ.localhost",
+        "alice@\uff41gents.localhost",
     ],
 )
 def test_every_spelling_of_an_address_leads_to_its_mailbox(mailbox: Mailbox, address: str) -> None:
