@@ -36,3 +36,31 @@ class RangeNotSatisfiable(DomainError):
 
     code = "range_not_satisfiable"
     fix = "Ask for a range within the size that Content-Range tells."
+
+
+class MethodNotAllowed(DomainError):
+    """This address does not take the method."""
+
+    code = "method_not_allowed"
+    fix = "Use one of the methods in the Allow header."
+
+
+class NotSupported(DomainError):
+    """This server does not support the operation."""
+
+    code = "not_supported"
+    fix = "See the dialect's coverage table for what is supported."
+
+
+class Unavailable(DomainError):
+    """The server cannot answer at the moment."""
+
+    code = "unavailable"
+    fix = "Try again after Retry-After seconds."
+
+
+class InternalError(DomainError):
+    """The server failed to answer."""
+
+    code = "internal_error"
+    fix = "Try again; if it stays so, report the request's id to the operator."

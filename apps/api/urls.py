@@ -9,4 +9,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/", include("apps.api.native.urls")),
     path("v1", Missing.as_view()),
     path("docs", show_docs, name="docs"),
+    path("dialects/", include("apps.api.dialect_urls")),
 ]

@@ -93,6 +93,44 @@ class Mailbox(BaseModel):
         return self.address
 
 
+class Identity(BaseModel):
+    """An agent's handle inside an organization; it has at most one mailbox."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="identities")
+    handle = models.CharField(max_length=100, help_text="Without a leading @, lower case.")
+    display_name = models.CharField(max_length=255, blank=True)
+    mailbox = models.OneToOneField(Mailbox, null=True, blank=True, on_delete=models.SET_NULL, related_name="identity")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name_plural = "identities"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["organization", "handle"], name="mailboxes_identity_handle"),
+        ]
+
+    def __str__(self) -> str:
+        return f"@{self.handle}"
+
+
+class MailboxCount(models.Model):
+    """How many mailboxes of each status an organization has: the sum of a few rows.
+
+    Several rows, one of which a change picks by chance, so that creations do not wait for each other's COMMIT.
+    """
+
+    SLOTS = 8
+
+    pk = models.CompositePrimaryKey("organization_id", "status", "slot")
+    organization_id = models.UUIDField()
+    status = models.CharField(max_length=10, choices=Mailbox.Status)
+    slot = models.SmallIntegerField()
+    count = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.status}"
+
+
 class MailboxUsage(models.Model):
     """The counters of a mailbox, in a narrow row of their own, since every send writes it.
 

@@ -1,0 +1,8 @@
+"""Where each dialect is mounted, and what MAILHOST_DIALECT_HOSTS may mount at the root of a host name."""
+
+from django.urls import URLPattern, URLResolver, include, path
+
+ROOTS: dict[str, str] = {}
+"""Dialect -> the module with its addresses; a host name of MAILHOST_DIALECT_HOSTS gets them at its root."""
+
+urlpatterns: list[URLPattern | URLResolver] = [path(f"{name}/", include(module)) for name, module in ROOTS.items()]
