@@ -72,6 +72,7 @@ class MembershipInline(OperatorOnly, TabularInline):
 
     model = Membership
     extra = 0
+    hide_title = True
     autocomplete_fields = ("user", "organization")
     fields = ("user", "organization", "role")
 

@@ -122,6 +122,7 @@ class LargeTableAdmin(ServiceAdmin):
     ordering = ("-id",)
     sortable_by = ()
     list_disable_select_all = True
+    show_facets = admin.ShowFacets.NEVER
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
         """Pages by place."""

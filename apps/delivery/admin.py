@@ -75,11 +75,12 @@ class DeliveryAdmin(LargeTableAdmin, ScopedAdmin):
     """One line per recipient of an outbound message, newest first."""
 
     read_only_page = True
-    list_display = ("created_at", "state", "address", "destination", "sender", "attempt_count", "reply", "next_try")
+    list_display = ("created_at", "state", "address", "destination", "sender", "tries", "reply", "next_try")
     list_display_links = ("address",)
     list_filter = (StatusFilter, DestinationFilter, PeriodFilter, OrganizationFilter, MailboxFilter)
     search_fields = ("id",)
     search_help_text = "Recipient's address, or an id"
+    list_filter_submit = True  # the destination is typed
     fieldsets = (
         (
             None,
@@ -213,6 +214,10 @@ class DeliveryAdmin(LargeTableAdmin, ScopedAdmin):
     @column(description="From")
     def sender(self, obj: Delivery) -> str:
         return obj.message.mailbox.address
+
+    @column(description="Attempts")
+    def tries(self, obj: Delivery) -> int:
+        return obj.attempt_count
 
     @column(description="Last reply")
     def reply(self, obj: Delivery) -> str:

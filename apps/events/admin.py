@@ -51,9 +51,9 @@ class EventAdmin(LargeTableAdmin, ScopedAdmin):
     """What happened, newest first."""
 
     read_only_page = True
-    list_display = ("created_at", "type", "about", "owner")
+    list_display = ("created_at", "kind", "about", "owner")
     list_filter = (TypeFilter, PeriodFilter, OrganizationFilter, MailboxFilter)
-    fields = ("type", "created_at", "owner", "mailbox_link", "data", "position")
+    fields = ("kind", "created_at", "owner", "mailbox_link", "data", "position")
 
     def get_place(self, request: HttpRequest) -> Sequence[str]:
         """Within one organization the order of commits, which an index holds; else the order of ids."""
@@ -75,6 +75,11 @@ class EventAdmin(LargeTableAdmin, ScopedAdmin):
         if event is not None:
             attach_organization_names([event])
         return event
+
+    @column(description="Type")
+    def kind(self, obj: Event) -> str:
+        """As webhooks and the API name it."""
+        return obj.type
 
     @column(description="Organization")
     def owner(self, obj: Any) -> str:
