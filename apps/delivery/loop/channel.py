@@ -12,7 +12,7 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
-from apps.delivery.loop.database import DATABASE_AWAY, Database
+from apps.core.loops import DATABASE_AWAY, Database
 from apps.delivery.loop.recorder import Recorder
 from apps.delivery.loop.routes import Hop, NoRoute, Router
 from apps.delivery.services import ClaimedDelivery, DeliveryResult, deliver_locally

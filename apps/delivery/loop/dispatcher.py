@@ -8,8 +8,8 @@ import structlog
 from django.utils import timezone
 
 from apps.core.doorbell import doorbell
+from apps.core.loops import DATABASE_AWAY, Database
 from apps.delivery.loop.channel import Channel, LocalChannel, Workshop
-from apps.delivery.loop.database import DATABASE_AWAY, Database
 from apps.delivery.loop.recorder import Recorder
 from apps.delivery.loop.routes import make_router
 from apps.delivery.models import Lane
@@ -41,7 +41,7 @@ class Dispatcher:
     """The loop of one process. `run` ends after `stop`; `wake` says that there may be work."""
 
     def __init__(self) -> None:
-        self._database = Database()
+        self._database = Database("delivery", threads=4)
         self._recorder = Recorder(self._database, self._forget)
         self._workshop = Workshop(self._database, self._recorder, make_router(), self._forget)
         self._channels: dict[str, Channel] = {}

@@ -8,7 +8,7 @@ import structlog
 from django.db import DatabaseError
 from django.utils import timezone
 
-from apps.delivery.loop.database import DATABASE_AWAY, Database
+from apps.core.loops import DATABASE_AWAY, Database
 from apps.delivery.services import DeliveryResult, record_results
 
 log = structlog.get_logger(__name__)

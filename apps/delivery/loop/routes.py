@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 
+from apps.core.targets import is_allowed_target
 from mailhost.dns.mx import NullMx, UnroutableDomain, find_mail_hosts
 from mailhost.dns.resolver import DnsTemporary, Resolver
 from mailhost.smtp.client import Credentials, TlsMode
@@ -125,19 +126,6 @@ class DirectRouter:
             text = "The mail servers have no address that mail is sent to (see MAILHOST_PRIVATE_TARGETS)"
             raise NoRoute(Outcome.PERMANENT, "5.4.4", text)
         return allowed[:_MAX_HOPS]
-
-
-def is_allowed_target(address: str) -> bool:
-    """Whether mail may be sent to this address: a public one, or one of MAILHOST_PRIVATE_TARGETS."""
-    try:
-        target = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(target, ipaddress.IPv6Address) and target.ipv4_mapped is not None:
-        target = target.ipv4_mapped
-    if target.is_global and not target.is_multicast:
-        return True
-    return any(target.version == network.version and target in network for network in settings.MAILHOST_PRIVATE_TARGETS)
 
 
 def _is_loopback(host: str) -> bool:
