@@ -60,7 +60,7 @@ def resolve_recipients(*, addresses: Sequence[str], now: datetime) -> list[Recip
 
 
 def _note_database_away(error: Exception) -> None:
-    """Without a broken connection the next call makes a new one; nobody else closes it in a thread of SMTP."""
+    """A broken connection is let go, so that the next call makes a new one, from whatever thread it comes."""
     log.error("inbound.database_away", error=str(error))
     connection.close_if_unusable_or_obsolete()
 

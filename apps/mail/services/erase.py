@@ -4,8 +4,10 @@ from uuid import UUID
 
 from django.db import transaction
 
+from apps.core.locks import wait_lock
 from apps.mail.blobs import delete_blobs
 from apps.mail.models import Message, Thread
+from apps.mailboxes.services import add_usage
 
 _BATCH = 500
 
@@ -25,9 +27,17 @@ def erase_mailbox_mail(*, mailbox_id: UUID) -> int:
 
 @transaction.atomic
 def _erase_batch(mailbox_id: UUID) -> int:
-    rows = list(Message.objects.filter(mailbox_id=mailbox_id).order_by("id").values_list("id", "blob_id")[:_BATCH])
-    Message.objects.filter(id__in=[message_id for message_id, _ in rows]).delete()
-    blob_ids = {blob_id for _, blob_id in rows}
+    # One at a time: of two that erase the last messages of one raw mail, each would leave it to the other.
+    wait_lock("erase")
+    rows = (
+        Message.objects.filter(mailbox_id=mailbox_id).order_by("id").values_list("id", "blob_id", "direction", "size")
+    )
+    batch = list(rows[:_BATCH])
+    Message.objects.filter(id__in=[message_id for message_id, *_ in batch]).delete()
+    blob_ids = {blob_id for _, blob_id, *_ in batch}
     still_used = Message.objects.filter(blob_id__in=blob_ids).values_list("blob_id", flat=True)
     delete_blobs(sorted(blob_ids - set(still_used)))
-    return len(rows)
+    counted = sum(size for *_, direction, size in batch if direction == Message.Direction.INBOUND)
+    if counted:
+        add_usage(deltas={mailbox_id: {"stored_bytes": -counted}})
+    return len(batch)
