@@ -8,8 +8,11 @@ from uuid import UUID
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 
+from apps.delivery.services import ArrivedReport, record_reports
 from apps.mail.services import Deposit, DepositResult, deposit_messages
 from apps.mailboxes.selectors import Recipient, RecipientState, find_recipients
+from apps.mailboxes.services import Usage, add_usage
+from mailhost.dsn.parse import DeliveryReport, FeedbackReport, parse_report
 from mailhost.message.parse import ParsedMessage, parse_message
 from mailhost.smtp.replies import Reply
 
@@ -111,9 +114,30 @@ def _store_group(mails: Sequence[IncomingMail], parsed: Sequence[ParsedMessage],
         Deposit(recipients=mail.recipients, raw=mail.raw, parsed=fields, mail_from=mail.mail_from)
         for mail, fields in zip(mails, parsed, strict=True)
     ]
+    reports = [
+        parse_report(mail.raw) if fields.automatic == "report" else None
+        for mail, fields in zip(mails, parsed, strict=True)
+    ]
     with transaction.atomic():
-        results = deposit_messages(deposits=deposits, now=now)
+        usage: Usage = {}
+        results = deposit_messages(deposits=deposits, now=now, usage=usage)
+        arrived = _match_reports(reports, results)
+        for mailbox_id, counters in record_reports(reports=arrived, now=now).items():
+            usage.setdefault(mailbox_id, {}).update(counters)
+        add_usage(deltas=usage)
     return [_reply(result) for result in results]
+
+
+def _match_reports(
+    reports: Sequence[DeliveryReport | FeedbackReport | None], results: Sequence[list[DepositResult]]
+) -> list[ArrivedReport]:
+    """The reports of a group, with the mailboxes that they were stored in."""
+    return [
+        ArrivedReport(result.mailbox_id, report)
+        for report, outcomes in zip(reports, results, strict=True)
+        for result in outcomes
+        if report is not None and result.mailbox_id is not None
+    ]
 
 
 def _reply(results: list[DepositResult]) -> Reply:

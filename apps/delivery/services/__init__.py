@@ -13,10 +13,12 @@ from apps.delivery.services.local import deliver_locally
 from apps.delivery.services.operate import cancel_waiting, delete_mailbox, hold_waiting, release_held, retry_now
 from apps.delivery.services.record import DeliveryResult, record_results
 from apps.delivery.services.reply import ReplyRequest, reply_message
+from apps.delivery.services.reports import ArrivedReport, record_reports
 from apps.delivery.services.send import DELIVER_TASK, SendRequest, SentMessage, send_message
 
 __all__ = [
     "DELIVER_TASK",
+    "ArrivedReport",
     "Claim",
     "ClaimedDelivery",
     "DeliveryResult",
@@ -29,6 +31,7 @@ __all__ = [
     "deliver_locally",
     "hold_waiting",
     "reclaim_expired",
+    "record_reports",
     "record_results",
     "release_deliveries",
     "release_held",

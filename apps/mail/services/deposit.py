@@ -44,6 +44,7 @@ class DepositResult:
     recipient: str
     state: RecipientState
     message_id: UUID | None = None
+    mailbox_id: UUID | None = None
 
 
 def deposit_messages(
@@ -129,7 +130,7 @@ class _Writer:
         usage = self.usage.setdefault(mailbox.id, {"total_received": 0, "stored_bytes": 0})
         usage["total_received"] += 1
         usage["stored_bytes"] += message.size
-        return DepositResult(recipient.address, recipient.state, message.id)
+        return DepositResult(recipient.address, recipient.state, message.id, mailbox.id)
 
     def _text_of(self, parsed: ParsedMessage) -> tuple[str, str]:
         """Preview and reply text, worked out once for all recipients of a mail."""
