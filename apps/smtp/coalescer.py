@@ -50,7 +50,7 @@ class Coalescer(Generic[Item, Result]):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
     async def submit(self, item: Item) -> Result:
-        """The result for `item`. Raises BatchFailed."""
+        """The result for `item`, however long it takes; a caller may give up by cancelling. Raises BatchFailed."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._runner is None:
@@ -67,6 +67,8 @@ class Coalescer(Generic[Item, Result]):
         try:
             while self._waiting:
                 batch = self._take_batch()
+                if not batch:
+                    break
                 try:
                     results = await loop.run_in_executor(self._thread, self._do, [item for item, _ in batch])
                 except Exception as error:  # whatever it was: these callers must hear of it, and the loop go on
@@ -83,10 +85,13 @@ class Coalescer(Generic[Item, Result]):
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
         size = 0
         while self._waiting and len(batch) < self._max_items:
-            size += self._size_of(self._waiting[0][0])
+            item, future = self._waiting[0]
+            size += self._size_of(item)
             if batch and size > self._max_size:
                 break
-            batch.append(self._waiting.popleft())
+            self._waiting.popleft()
+            if not future.done():  # else its caller has given up: nothing was promised
+                batch.append((item, future))
         return batch
 
     def _do(self, items: list[Item]) -> list[Result]:

@@ -1,5 +1,6 @@
 """The inbound door: what the SMTP listener asks is put to the inbound services, many questions at a time."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -12,6 +13,10 @@ from mailhost.smtp.replies import Reply
 MAX_MAILS = 100
 MAX_MAIL_OCTETS = 8 * 1024 * 1024
 MAX_LOOKUPS = 200
+# Longer than any commit takes, shorter than a client waits (RFC 5321 4.5.3.2.3 and 4.5.3.2.6): then it is told to
+# come again, and at worst the mail is stored twice.
+LOOKUP_SECONDS = 60.0
+DEPOSIT_SECONDS = 300.0
 
 _TRY_AGAIN = Reply(451, "4.3.0", "Temporary trouble here, please try again later")
 
@@ -30,7 +35,16 @@ def _accept(mails: Sequence[IncomingMail], now: datetime) -> Sequence[Reply]:
 class InboundReceiver:
     """A `mailhost.smtp.listener.Receiver`. Lookups and deposits each have a thread and a database connection."""
 
-    def __init__(self, *, resolve: Resolve = _resolve, accept: Accept = _accept) -> None:
+    def __init__(
+        self,
+        *,
+        resolve: Resolve = _resolve,
+        accept: Accept = _accept,
+        lookup_seconds: float = LOOKUP_SECONDS,
+        deposit_seconds: float = DEPOSIT_SECONDS,
+    ) -> None:
+        self._lookup_seconds = lookup_seconds
+        self._deposit_seconds = deposit_seconds
         self._lookups = Coalescer[str, RecipientVerdict](
             "smtp-lookup", lambda addresses: resolve(addresses, datetime.now(UTC)), max_items=MAX_LOOKUPS
         )
@@ -49,8 +63,9 @@ class InboundReceiver:
     async def check_recipient(self, session: SessionInfo, address: str) -> Reply | None:
         """Is the address ours and alive?"""
         try:
-            verdict = await self._lookups.submit(address)
-        except BatchFailed:
+            async with asyncio.timeout(self._lookup_seconds):
+                verdict = await self._lookups.submit(address)
+        except (BatchFailed, TimeoutError):
             return _TRY_AGAIN
         return verdict.refusal
 
@@ -68,8 +83,9 @@ class InboundReceiver:
             received_at=mail.received_at,
         )
         try:
-            return await self._deposits.submit(incoming)
-        except BatchFailed:
+            async with asyncio.timeout(self._deposit_seconds):
+                return await self._deposits.submit(incoming)
+        except (BatchFailed, TimeoutError):
             return _TRY_AGAIN
 
     def close(self) -> None:

@@ -108,6 +108,22 @@ def test_a_caller_that_leaves_does_not_disturb_the_others() -> None:
     run(test)
 
 
+def test_what_nobody_waits_for_any_more_is_not_done() -> None:
+    async def test(coalescer: Coalescer, work: Work) -> None:
+        work.gate.clear()
+        first = asyncio.create_task(coalescer.submit("first"))
+        await until(lambda: bool(work.batches))
+        late = [asyncio.create_task(coalescer.submit(item)) for item in "ab"]
+        await asyncio.sleep(0.01)
+        late[0].cancel()
+        await asyncio.sleep(0)
+        work.gate.set()
+        assert await first == "FIRST"
+        assert await late[1] == "B"
+
+    assert run(test).batches == [["first"], ["b"]]
+
+
 def test_results_that_do_not_match_the_items_are_a_failure() -> None:
     async def main() -> None:
         coalescer: Coalescer[str, str] = Coalescer("short", lambda items: ["only one"], max_items=10)

@@ -29,6 +29,7 @@ class Services:
         self.batches: list[list[IncomingMail]] = []
         self.lookups: list[list[str]] = []
         self.commit_seconds = 0.05
+        self.patience_seconds = 10.0
         self.is_database_away = False
 
     def resolve(self, addresses: Sequence[str], now: datetime) -> list[RecipientVerdict]:
@@ -74,7 +75,10 @@ class Server:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        receiver = InboundReceiver(resolve=self.services.resolve, accept=self.services.accept)
+        services = self.services
+        receiver = InboundReceiver(
+            resolve=services.resolve, accept=services.accept, deposit_seconds=services.patience_seconds
+        )
         listener = Listener(receiver, hostname="mx.example.com")
         await listener.start("127.0.0.1", 0)
         self.port = listener.port
@@ -155,3 +159,10 @@ def test_a_database_that_goes_away_before_the_commit_is_a_reason_to_come_again(
         assert client.data(BODY)[0] == 451
         server.services.is_database_away = False
         assert client.sendmail("a@example.org", ["alice@example.com"], BODY) == {}
+
+
+def test_a_database_that_hangs_is_a_reason_to_come_again() -> None:
+    services = Services()
+    services.commit_seconds, services.patience_seconds = 0.5, 0.1
+    with Server(services) as server:
+        assert deliver(server, 1) == 451
