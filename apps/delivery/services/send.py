@@ -12,6 +12,7 @@ from apps.accounts.errors import OrganizationSuspended
 from apps.core.doorbell import ring_on_commit
 from apps.core.errors import NotFound, ValidationFailed
 from apps.core.ids import new_id
+from apps.core.texts import check_text
 from apps.delivery.lanes import find_lanes, make_lanes_due
 from apps.delivery.models import Delivery, Lane
 from apps.delivery.services.routing import route_recipients
@@ -27,6 +28,7 @@ from apps.mailboxes.services import count_sends, limit_reached
 from mailhost.address import Address, NamedAddress, parse_address, parse_named_address
 from mailhost.errors import InvalidAddress, InvalidHeader
 from mailhost.message.compose import OutgoingAttachment, OutgoingMail, compose_message
+from mailhost.message.extract import storable
 
 MAX_RECIPIENTS = 50
 MAX_ATTACHMENT_OCTETS = 25 * 1024 * 1024
@@ -131,13 +133,14 @@ def _check_sizes(request: SendRequest, recipient_count: int) -> None:
         raise ValidationFailed("to", "A message needs at least one recipient in to, cc or bcc.")
     if recipient_count > MAX_RECIPIENTS:
         raise ValidationFailed("to", f"A message has at most {MAX_RECIPIENTS} recipients in all.")
-    if len(request.labels) > MAX_LABELS or any(not 0 < len(label) <= 100 for label in request.labels):
+    if len(request.labels) > MAX_LABELS:
         raise ValidationFailed("labels", f"At most {MAX_LABELS} labels of 1 to 100 characters.")
-    if any("\0" in label for label in request.labels):
-        raise ValidationFailed("labels", "A label cannot hold a NUL character.")
+    for label in request.labels:
+        check_text("labels", label, least=1, most=100)
     for name in ("text", "html"):
-        if "\0" in (getattr(request, name) or ""):
-            raise ValidationFailed(name, "Text cannot hold a NUL character.")
+        value: str = getattr(request, name) or ""
+        if storable(value) != value:
+            raise ValidationFailed(name, "Text cannot hold a NUL character or half of a surrogate pair.")
     if len(request.attachments) > MAX_ATTACHMENTS:
         raise ValidationFailed("attachments", f"A message has at most {MAX_ATTACHMENTS} attachments.")
     octets = sum(len(attachment.content) for attachment in request.attachments)

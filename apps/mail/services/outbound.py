@@ -13,11 +13,16 @@ from apps.mail.services.threads import ThreadBook, hash_message_id
 from apps.mailboxes.models import Mailbox
 from mailhost.address import NamedAddress
 from mailhost.message.compose import OutgoingMail
-from mailhost.message.extract import make_preview
+from mailhost.message.extract import make_preview, storable
+from mailhost.message.html import html_to_text
 from mailhost.message.parse import parse_message
+from mailhost.message.words import decode_words
 
 OWN_AUTHENTICATION = {"spf": "pass", "dkim": "pass", "dmarc": "pass", "arc": "none", "from_aligned": True}
 """The verdict on mail whose sender authenticated here and writes under their own address."""
+
+_PREVIEWED = 20_000
+"""Characters of HTML that a preview is made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ def store_outbound(*, mailbox: Mailbox, outbound: OutboundMail, now: datetime) -
         bcc=_people(outbound.bcc),
         reply_to=_people(mail.reply_to),
         subject=mail.subject,
-        preview=make_preview(mail.text or mail.html or ""),
+        preview=make_preview(mail.text or html_to_text((mail.html or "")[:_PREVIEWED])),
         labels=list(dict.fromkeys(outbound.labels)),
         has_attachments=bool(mail.attachments),
         authentication=OWN_AUTHENTICATION,
@@ -82,7 +87,7 @@ def _people(addresses: Sequence[NamedAddress]) -> list[dict[str, str]]:
 
 
 def _header_list(raw: bytes) -> list[list[str]]:
-    """The header fields as composed, unfolded (RFC 5322, section 2.2.3)."""
+    """The header fields as composed, unfolded (RFC 5322, section 2.2.3) and decoded, as those of inbound mail are."""
     block = raw.partition(b"\r\n\r\n")[0].decode("utf-8", "replace").replace("\r\n ", " ").replace("\r\n\t", " ")
     fields = (line.partition(":") for line in block.split("\r\n"))
-    return [[name, value.strip()] for name, _, value in fields]
+    return [[name, storable(decode_words(value.strip()))] for name, _, value in fields]
