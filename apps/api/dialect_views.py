@@ -12,7 +12,9 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.csrf import csrf_exempt
 
 from apps.accounts.errors import ScopeDenied
 from apps.accounts.models import ApiKey, Organization
@@ -23,8 +25,9 @@ from apps.core.errors import DomainError, NotFound
 logger = logging.getLogger(__name__)
 
 
+@method_decorator(csrf_exempt, name="dispatch")
 class DialectView(View):
-    """A resource of a vendor's API.
+    """A resource of a vendor's API. No cookie speaks for anybody here, so forged requests have nothing to ride on.
 
     `scopes` says which of our scopes each method needs; a method that it does not name does not exist. Subclasses of
     a dialect implement `find_key` and `show_error`.
@@ -45,6 +48,7 @@ class DialectView(View):
         raise NotImplementedError
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        self.now = timezone.now()
         try:
             return self._answer(request, *args, **kwargs)
         except DomainError as error:
@@ -58,7 +62,6 @@ class DialectView(View):
 
     def _answer(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         method = "GET" if request.method == "HEAD" else str(request.method)
-        self.now = timezone.now()
         self.key = self.find_key(request)
         if method not in self.scopes:
             raise MethodNotAllowed(f"This address does not take {method}.")
