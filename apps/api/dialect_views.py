@@ -4,7 +4,7 @@ A dialect subclasses DialectView once, with its own way to find the key and its 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -12,7 +12,6 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils import timezone
-from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
@@ -25,9 +24,8 @@ from apps.core.errors import DomainError, NotFound
 logger = logging.getLogger(__name__)
 
 
-@method_decorator(csrf_exempt, name="dispatch")
 class DialectView(View):
-    """A resource of a vendor's API. No cookie speaks for anybody here, so forged requests have nothing to ride on.
+    """A resource of a vendor's API.
 
     `scopes` says which of our scopes each method needs; a method that it does not name does not exist. Subclasses of
     a dialect implement `find_key` and `show_error`.
@@ -38,6 +36,11 @@ class DialectView(View):
 
     key: ApiKey
     now: datetime
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+        """No cookie speaks for anybody here, so a forged request has nothing to ride on."""
+        return csrf_exempt(super().as_view(**initkwargs))
 
     def find_key(self, request: HttpRequest) -> ApiKey:
         """The key in the vendor's header; raises Unauthorized and the like."""
