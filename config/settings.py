@@ -24,6 +24,7 @@ MAILHOST_SUBMISSIONS_PORT = ENV.mailhost_submissions_port
 MAILHOST_PUBLIC_URL = ENV.mailhost_public_url
 MAILHOST_HOSTNAME = ENV.mailhost_hostname
 MAILHOST_DEFAULT_DOMAIN = ENV.mailhost_default_domain
+MAILHOST_GENERATED_NAMES = ENV.mailhost_generated_names
 MAILHOST_DELIVERY = ENV.mailhost_delivery
 MAILHOST_RELAY_URL = ENV.mailhost_relay_url
 MAILHOST_DNS_SERVERS = ENV.mailhost_dns_servers
@@ -60,7 +61,6 @@ AUTH_USER_MODEL = "accounts.User"
 
 INSTALLED_APPS = [
     "unfold",
-    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

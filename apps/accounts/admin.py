@@ -222,7 +222,7 @@ class UserAdmin(OperatorOnly, BaseUserAdmin, ModelAdmin):
         ),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
-    add_fieldsets = ((None, {"fields": ("username", "email", "usable_password", "password1", "password2")}),)
+    add_fieldsets = ((None, {"fields": ("username", "email", "password1", "password2")}),)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).annotate(memberships_count=Count("memberships"))
@@ -323,6 +323,7 @@ class ApiKeyAdmin(ScopedAdmin):
         "max_inboxes": "How many mailboxes the key may ever make. Empty: no limit.",
         "expires_at": "Empty: never.",
     }
+    labels: ClassVar[Any] = {"max_inboxes": "Most mailboxes", "used_count": "Mailboxes made"}
     actions_detail: ClassVar[list[Any]] = ["revoke"]
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:

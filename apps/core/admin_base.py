@@ -130,7 +130,8 @@ class ServiceAdmin(ModelAdmin):
     optional_fields: ClassVar[Mapping[str, str]] = {}
     """Lines that a page leaves out while the object has nothing for them: the field, and the attribute to look at."""
     help_texts: ClassVar[Mapping[str, str]] = {}
-    """Help that differs from the model's, which is written for those who read its code."""
+    labels: ClassVar[Mapping[str, str]] = {}
+    """Help and labels that differ from the model's, which speaks to those who read its code."""
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
         """Counted once."""
@@ -185,7 +186,8 @@ class ServiceAdmin(ModelAdmin):
 
     def get_form(self, request: HttpRequest, obj: Model | None = None, change: bool = False, **kwargs: Any) -> Any:
         """The form class of this request, which knows what the service said."""
-        form = super().get_form(request, obj, change, **{"help_texts": self.help_texts, **kwargs})
+        kwargs = {"help_texts": self.help_texts, "labels": self.labels, **kwargs}
+        form = super().get_form(request, obj, change, **kwargs)
         form.service_error = getattr(request, "service_error", None)  # type: ignore[attr-defined]
         return form
 

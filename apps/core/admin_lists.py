@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -17,20 +17,12 @@ from psycopg.errors import QueryCanceled
 from apps.core.admin_base import ChangeList, ServiceAdmin
 from apps.core.ids import decode_id, id_floor
 
-if TYPE_CHECKING:
-
-    class TextFilter(admin.SimpleListFilter):
-        """unfold's TextFilter, as the type checker sees it."""
-else:
-    from unfold.contrib.filters.admin import TextFilter
-
 __all__ = [
     "LargeTableAdmin",
     "LinkedFilter",
     "MailboxFilter",
     "PeriodFilter",
     "PlacedChangeList",
-    "TextFilter",
     "read_id",
 ]
 

@@ -14,7 +14,7 @@ from django.utils.html import format_html
 
 from apps.accounts.admin_scope import OrganizationFilter, ScopedAdmin
 from apps.core.admin_base import DASH, DialogForm, column, page_action, status_label
-from apps.core.admin_lists import LargeTableAdmin, MailboxFilter, PeriodFilter, TextFilter, read_id
+from apps.core.admin_lists import LargeTableAdmin, MailboxFilter, PeriodFilter, read_id
 from apps.delivery.models import Delivery, Lane
 from apps.delivery.selectors import Recipient, list_recipients
 from apps.delivery.services import cancel_waiting, delete_mailbox, hold_waiting, release_held, retry_now
@@ -51,18 +51,23 @@ class StatusFilter(admin.SimpleListFilter):
         return queryset.filter(status=self.value()) if self.value() else queryset
 
 
-class DestinationFilter(TextFilter):
-    """By destination: its lanes are found by name, then what is in them."""
+class DestinationFilter(admin.SimpleListFilter):
+    """By destination, for links that lead here; offered only while it is used. People type it into the search."""
 
     title = "destination"
     parameter_name = "destination"
 
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(self.value() or "", self.value() or "")] if self.value() else []
+
     def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:
-        if not self.value():
-            return queryset
-        destination = (self.value() or "").strip().lower()
-        lanes = Lane.objects.filter(destination=destination).values_list("id", flat=True)
-        return queryset.filter(lane_id__in=list(lanes[:MAX_LANES]))
+        return _going_to(queryset, self.value() or "") if self.value() else queryset
+
+
+def _going_to(queryset: QuerySet[Delivery], destination: str) -> QuerySet[Delivery]:
+    """Lanes are few and found by name; what is in them follows."""
+    lanes = Lane.objects.filter(destination=destination.strip().lower()).values_list("id", flat=True)
+    return queryset.filter(lane_id__in=list(lanes[:MAX_LANES]))
 
 
 def _may_become(*targets: DeliveryStatus) -> Callable[[Delivery], bool]:
@@ -79,8 +84,7 @@ class DeliveryAdmin(LargeTableAdmin, ScopedAdmin):
     list_display_links = ("address",)
     list_filter = (StatusFilter, DestinationFilter, PeriodFilter, OrganizationFilter, MailboxFilter)
     search_fields = ("id",)
-    search_help_text = "Recipient's address, or an id"
-    list_filter_submit = True  # the destination is typed
+    search_help_text = "Recipient, destination, or id"
     fieldsets = (
         (
             None,
@@ -109,7 +113,7 @@ class DeliveryAdmin(LargeTableAdmin, ScopedAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """By id through an index; by recipient newest first, bounded in time as every list is."""
+        """By id through an index; by recipient or destination newest first, bounded in time as every list is."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -117,7 +121,7 @@ class DeliveryAdmin(LargeTableAdmin, ScopedAdmin):
         if message_id is not None:
             by_message = queryset.filter(message_id=message_id)
             return by_message if by_message.exists() else queryset.filter(id=message_id), False
-        return queryset.filter(address__iexact=term), False
+        return queryset.filter(address__iexact=term) if "@" in term else _going_to(queryset, term), False
 
     @page_action(
         description="Hold",

@@ -139,11 +139,12 @@ def test_only_operators_see_users(organization: Organization) -> None:
 
 
 def test_an_operator_adds_a_user_who_can_sign_in(operator: Client, organization: Organization) -> None:
-    data = {"username": "olga", "email": "", "usable_password": "true", "password1": "correct-horse-battery",
+    data = {"username": "olga", "email": "", "password1": "correct-horse-battery",
             "password2": "correct-horse-battery"}  # fmt: skip
     operator.post(add_url(User), data)
     user = User.objects.get(username="olga")
     assert user.is_staff and not user.is_superuser
+    assert user.check_password("correct-horse-battery")
     assert operator.get(page_url(user)).status_code == 200
 
 

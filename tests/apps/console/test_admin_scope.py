@@ -93,6 +93,12 @@ def assert_absent(client: Client, url: str) -> None:
         assert response.headers["Location"] == "/admin/"
 
 
+def test_a_refusal_says_whom_to_ask(organization: Organization) -> None:
+    response = sign_in("viewer", organization).get(add_url(Mailbox))
+    assert response.status_code == 403
+    assert "Ask an owner of your organization" in text_of(response)
+
+
 def test_somebody_who_is_not_staff_is_asked_to_sign_in(world: World, organization: Organization) -> None:
     client = sign_in("owner", organization)
     organization.users.update(is_staff=False)

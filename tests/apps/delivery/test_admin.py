@@ -104,6 +104,7 @@ def test_deliveries_are_found_by_status_destination_recipient_and_id(operator: C
         ({"status": "in_queue"}, [held[2], held[1]]),
         ({"destination": "CUSTOMER1.example "}, held[1:2]),
         ({"destination": "nowhere.example"}, []),
+        ({"q": "customer1.example", "status": "held"}, held[1:2]),
         ({"q": "PERSON2@customer2.example"}, held[2:]),
         ({"q": encode_id("msg", held[1].message_id)}, held[1:2]),
         ({"q": str(held[1].id)}, held[1:2]),

@@ -219,3 +219,16 @@ def test_a_page_costs_the_same_for_more_recipients(operator: Client, mailbox: Ma
             operator.get(page_url(message))
         costs.append(len(queries))
     assert costs[0] == costs[1] <= MAX_QUERIES + 4
+
+
+def test_a_list_that_takes_too_long_says_so(
+    operator: Client, received: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search_slowly(self: object, request: object, queryset: Any, term: str) -> tuple[Any, bool]:
+        return queryset.extra(where=["(SELECT true FROM pg_sleep(5))"]), False
+
+    monkeypatch.setattr("apps.core.admin_lists.LIST_TIMEOUT", timedelta(milliseconds=50))
+    monkeypatch.setattr("apps.mail.admin.MessageAdmin.get_search_results", search_slowly)
+    response = operator.get(list_url(Message))
+    assert "Choose a time" in text_of(response)
+    assert rows_of(response) == []
