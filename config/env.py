@@ -40,6 +40,7 @@ DEFAULT_PORTS = {
 MIN_SECRET_KEY = 32
 MAX_FILE_VALUE = 64 * 1024
 MAX_PROCESSES = 64
+MAX_GENERATED_NAMES = 1_000_000
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 
 
@@ -72,6 +73,7 @@ class Environment:
     mailhost_public_url: str
     mailhost_hostname: str
     mailhost_default_domain: str
+    mailhost_generated_names: int
     mailhost_delivery: str
     mailhost_relay_url: str | None = field(repr=False)
     mailhost_dns_servers: list[str]
@@ -225,6 +227,7 @@ def _read(reader: VariableReader, may_make_secret_key: bool) -> Environment:
         mailhost_public_url=_public_url(reader, bind, hostname, http_port),
         mailhost_hostname=hostname,
         mailhost_default_domain=reader.host("MAILHOST_DEFAULT_DOMAIN", "agents.localhost"),
+        mailhost_generated_names=reader.number("MAILHOST_GENERATED_NAMES", 0, 0, MAX_GENERATED_NAMES),
         mailhost_delivery=delivery,
         mailhost_relay_url=relay_url,
         mailhost_dns_servers=reader.each(

@@ -10,6 +10,13 @@ class AddressTaken(DomainError):
     fix = "Choose another username, or leave it out to get a generated one."
 
 
+class NoFreeName(DomainError):
+    """No free name was found for the inbox."""
+
+    code = "unavailable"
+    fix = "Try again after Retry-After seconds, or give a username."
+
+
 class InboxSuspended(DomainError):
     """The inbox is suspended; it cannot send or receive."""
 

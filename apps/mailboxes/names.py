@@ -2,6 +2,8 @@
 
 import secrets
 
+from django.conf import settings
+
 _FIRST = (
     "amber", "ample", "azure", "brave", "brisk", "calm", "clear", "clever", "coral", "crisp", "eager", "early",
     "fair", "fleet", "fresh", "gentle", "glad", "golden", "grand", "happy", "hardy", "honest", "jolly", "keen",
@@ -26,6 +28,13 @@ RESERVED = frozenset({
 """Local parts that stand for the domain itself (RFC 2142) and stay with its operator."""
 
 
+NAME_COUNT = len(_FIRST) * len(_SECOND) * _NUMBERS
+
+
 def generate_username() -> str:
-    """Two words and a number, such as `swift-heron-4821`: 38 million names."""
-    return f"{secrets.choice(_FIRST)}-{secrets.choice(_SECOND)}-{secrets.randbelow(_NUMBERS):04d}"
+    """Two words and a number, such as `swift-heron-4821`: one of 38 million names, or of the first
+    MAILHOST_GENERATED_NAMES of them."""
+    name = secrets.randbelow(min(settings.MAILHOST_GENERATED_NAMES or NAME_COUNT, NAME_COUNT))
+    words, number = divmod(name, _NUMBERS)
+    first, second = divmod(words, len(_SECOND))
+    return f"{_FIRST[first]}-{_SECOND[second]}-{number:04d}"

@@ -19,7 +19,7 @@ from apps.domains.models import Domain
 from apps.domains.selectors import get_usable_domain
 from apps.events.models import EventType
 from apps.events.services import NewEvent, record_events
-from apps.mailboxes.errors import AddressTaken, DailyLimitReached, InboxDeleted
+from apps.mailboxes.errors import AddressTaken, DailyLimitReached, InboxDeleted, NoFreeName
 from apps.mailboxes.models import (
     DEFAULT_DAILY_SEND_LIMIT,
     AddressReservation,
@@ -32,6 +32,7 @@ from mailhost.address import Address, domain_key, parse_address
 from mailhost.errors import InvalidAddress, InvalidDomain
 
 _NAME_TRIES = 8
+_RETRY_NAMES = 1
 _METADATA_LIMIT = 16 * 1024
 _MAX_SEND_LIMIT = 2**31 - 1
 RESERVED_AFTER_PURGE = timedelta(days=30)
@@ -57,7 +58,7 @@ def create_mailbox(
     """A new mailbox and True; or the one that was made with the same client_id, and False.
 
     `key` is the API key that asks: its allowed_domains and max_inboxes hold. Raises AddressTaken, ScopeDenied,
-    QuotaExhausted, DomainNotVerified, NotFound (domain, pod), ValidationFailed, Conflict.
+    QuotaExhausted, DomainNotVerified, NotFound (domain, pod), ValidationFailed, Conflict, NoFreeName.
     """
     _check_fields(wanted)
     domain = _choose_domain(organization, wanted.domain, key)
@@ -74,7 +75,7 @@ def create_mailbox(
         mailbox = _insert_mailbox(organization, domain, pod, address, wanted, key, now)
         if mailbox is not None:
             return mailbox, True
-    raise Conflict("No free address was found.", fix="Send the request again, or give a username.")
+    raise NoFreeName(retry_after=_RETRY_NAMES)
 
 
 def _check_fields(wanted: NewMailbox) -> None:

@@ -88,6 +88,7 @@ BAD = [
     ("MAILHOST_RSPAMD_URL", "ftp://rspamd"),
     ("MAILHOST_BLOBS", "s4"),
     ("MAILHOST_WEB_PROCESSES", "0"),
+    ("MAILHOST_GENERATED_NAMES", "-1"),
     ("MAILHOST_WORKER_PROCESSES", "-1"),
     ("MAILHOST_SMTP_PROCESSES", "1000"),
     ("MAILHOST_LOG_FORMAT", "xml"),

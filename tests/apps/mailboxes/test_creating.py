@@ -20,9 +20,9 @@ from apps.domains.models import Domain
 from apps.domains.services import create_domain
 from apps.events.models import Event
 from apps.mailboxes import services
-from apps.mailboxes.errors import AddressTaken
+from apps.mailboxes.errors import AddressTaken, NoFreeName
 from apps.mailboxes.models import Mailbox, MailboxUsage, Pod
-from apps.mailboxes.names import RESERVED
+from apps.mailboxes.names import RESERVED, generate_username
 from apps.mailboxes.services import NewMailbox, create_mailbox, ensure_default_pod
 from tests.apps.conftest import MakeMailbox
 
@@ -89,7 +89,17 @@ class TestWithNothingSaid:
     ) -> None:
         make_mailbox("calm-fox-0001")
         monkeypatch.setattr(services, "generate_username", lambda: "calm-fox-0001")
-        with pytest.raises(Conflict):
+        with pytest.raises(NoFreeName) as caught:
+            create(organization, now)
+        assert (caught.value.code, caught.value.data["retry_after"]) == ("unavailable", 1)
+
+    def test_a_setting_says_from_how_many_names_it_is_chosen(
+        self, organization: Organization, shared_domain: Domain, now: datetime, settings: Any
+    ) -> None:
+        assert len({generate_username() for _ in range(50)}) > 1
+        settings.MAILHOST_GENERATED_NAMES = 1
+        assert create(organization, now).username == generate_username()
+        with pytest.raises(NoFreeName):
             create(organization, now)
 
 
