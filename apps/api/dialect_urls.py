@@ -2,7 +2,9 @@
 
 from django.urls import URLPattern, URLResolver, include, path
 
-ROOTS: dict[str, str] = {}
+ROOTS: dict[str, str] = {
+    "postern": "apps.api.dialects.postern.urls",
+}
 """Dialect -> the module with its addresses; a host name of MAILHOST_DIALECT_HOSTS gets them at its root."""
 
 urlpatterns: list[URLPattern | URLResolver] = [path(f"{name}/", include(module)) for name, module in ROOTS.items()]

@@ -1,0 +1,3 @@
+"""Fixtures of the dialects' tests."""
+
+from tests.api.conftest import *  # noqa: F403
