@@ -16,7 +16,7 @@ from apps.core.locks import wait_lock
 
 log = structlog.get_logger(__name__)
 
-PARTITIONED_TABLES = ("events_event", "mail_blobchunk", "delivery_attempt")
+PARTITIONED_TABLES = ("events_event", "events_webhookattempt", "mail_blobchunk", "delivery_attempt")
 """Every table partitioned by month; migrations of the apps create them with a DEFAULT partition."""
 
 MONTHS_AHEAD = 3
