@@ -4,11 +4,23 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
-from apps.accounts.models import Organization
+from apps.accounts.models import ApiKey, Organization
 from apps.core.errors import Conflict, NotFound
 from apps.core.texts import check_line
 from apps.mailboxes.models import Mailbox, Pod
+from apps.mailboxes.services import ensure_default_pod
+
+
+def list_pods(*, organization: Organization, key: ApiKey) -> QuerySet[Pod]:
+    """The organization's pods, its default pod among them; a key narrowed to inboxes sees the pods of these only."""
+    if key.inbox_ids is None:
+        ensure_default_pod(organization=organization)
+        return Pod.objects.filter(organization=organization)
+    return Pod.objects.filter(
+        organization=organization, id__in=Mailbox.objects.visible_to(key).values_list("pod_id", flat=True)
+    )
 
 
 def create_pod(
@@ -34,11 +46,17 @@ def get_pod(*, organization: Organization, pod_id: UUID) -> Pod:
 
 
 def delete_pod(*, pod: Pod) -> None:
-    """Remove an empty pod. Raises Conflict while it holds mailboxes, and for the default pod."""
+    """Remove a pod without living mailboxes; its deleted ones go to the default pod. Raises Conflict while it holds
+    others, and for the default pod; NotFound when it was removed meanwhile."""
     if pod.is_default:
         raise Conflict("The default pod cannot be deleted.")
+    default = ensure_default_pod(organization=pod.organization)
     with transaction.atomic():
-        locked = Pod.objects.select_for_update().get(id=pod.id)
-        if Mailbox.objects.filter(pod=locked).exists():
+        locked = Pod.objects.select_for_update().filter(id=pod.id).first()
+        if locked is None:
+            raise NotFound("There is no such pod in your organization.")
+        mailboxes = Mailbox.objects.filter(pod=locked)
+        if mailboxes.exclude(status=Mailbox.Status.DELETED).exists():
             raise Conflict("The pod still holds inboxes.", fix="Delete its inboxes first.")
+        mailboxes.update(pod=default)
         locked.delete()

@@ -50,6 +50,7 @@ class NewMailbox:
     webhook_url: str | None = None
     pod_id: UUID | None = None
     daily_send_limit: int | None = DEFAULT_DAILY_SEND_LIMIT
+    status: str = Mailbox.Status.ACTIVE
 
 
 def create_mailbox(
@@ -57,10 +58,14 @@ def create_mailbox(
 ) -> tuple[Mailbox, bool]:
     """A new mailbox and True; or the one that was made with the same client_id, and False.
 
-    `key` is the API key that asks: its allowed_domains and max_inboxes hold. Raises AddressTaken, ScopeDenied,
-    QuotaExhausted, DomainNotVerified, NotFound (domain, pod), ValidationFailed, Conflict, NoFreeName.
+    `key` is the API key that asks: its allowed_domains and max_inboxes hold, and one that is narrowed to certain
+    inboxes makes no others. Raises AddressTaken, ScopeDenied, QuotaExhausted, DomainNotVerified, NotFound (domain,
+    pod), ValidationFailed, Conflict, NoFreeName.
     """
+    if key is not None and key.inbox_ids is not None:
+        raise ScopeDenied("This key is narrowed to certain inboxes, so it cannot make others.")
     _check_fields(wanted)
+    _check_status(wanted.status)
     domain = _choose_domain(organization, wanted.domain, key)
     pod = _choose_pod(organization, wanted.pod_id)
     for _ in range(_NAME_TRIES):
@@ -173,6 +178,7 @@ def _insert_mailbox(
         address=address.text,
         address_key=address.key,
         display_name=wanted.display_name,
+        status=wanted.status,
         daily_send_limit=wanted.daily_send_limit,
         client_id=wanted.client_id,
         metadata=dict(wanted.metadata or {}),
@@ -195,9 +201,33 @@ def _record(mailbox: Mailbox, event: EventType, now: datetime, **data: Any) -> N
     record_events(events=[NewEvent(event, mailbox.organization_id, mailbox.id, data)], now=now)
 
 
+_COUNT_STATUS = """
+INSERT INTO mailboxes_mailboxcount AS total (organization_id, status, slot, count)
+SELECT %s, change.status, (pg_current_xact_id()::text::bigint %% %s)::smallint, change.delta
+  FROM unnest(%s::text[], %s::bigint[]) AS change(status, delta) ORDER BY change.status
+    ON CONFLICT (organization_id, status, slot) DO UPDATE SET count = total.count + excluded.count
+"""
+
+
+def _count_status(mailbox: Mailbox, *, before: str | None) -> None:
+    """Move a mailbox from the count of its status `before` (None: it is new) to that of its present one.
+
+    The last statement before COMMIT, or next to it. The slot follows from the transaction's number: neighbours in
+    time write different rows, and one transaction always the same, locked in the order of their statuses.
+    """
+    if before == mailbox.status:
+        return
+    changes = {mailbox.status: 1} if before is None else {mailbox.status: 1, before: -1}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _COUNT_STATUS, [mailbox.organization_id, MailboxCount.SLOTS, list(changes), list(changes.values())]
+        )
+
+
 def update_mailbox(*, mailbox: Mailbox, changes: Mapping[str, Any], now: datetime) -> Mailbox:
-    """Change `display_name`, `metadata` (merged; a null removes its key), `status` (active, paused), `webhook_url`,
-    `daily_send_limit`; what `changes` does not name stays. Raises InboxDeleted, Conflict, ValidationFailed."""
+    """Change `display_name`, `metadata` (merged; a null removes its key, None all of them), `status` (active, paused),
+    `webhook_url`, `daily_send_limit`; what `changes` does not name stays. Raises InboxDeleted, Conflict,
+    ValidationFailed."""
     with transaction.atomic():
         locked = Mailbox.objects.select_for_update(of=("self",)).select_related("usage", "domain").get(id=mailbox.id)
         if locked.status == Mailbox.Status.DELETED:
@@ -205,7 +235,7 @@ def update_mailbox(*, mailbox: Mailbox, changes: Mapping[str, Any], now: datetim
         if "status" in changes:
             _change_status(locked, changes["status"])
         if "metadata" in changes:
-            merged = {**locked.metadata, **(changes["metadata"] or {})}
+            merged = {} if changes["metadata"] is None else {**locked.metadata, **changes["metadata"]}
             locked.metadata = {name: value for name, value in merged.items() if value is not None}
         for field in ("display_name", "webhook_url", "daily_send_limit"):
             if field in changes:
@@ -226,9 +256,13 @@ def update_mailbox(*, mailbox: Mailbox, changes: Mapping[str, Any], now: datetim
 def _change_status(mailbox: Mailbox, status: str) -> None:
     if mailbox.status == Mailbox.Status.SUSPENDED:
         raise Conflict("The inbox is suspended.", fix="An administrator of your organization has to reinstate it.")
+    _check_status(status)
+    mailbox.status = status
+
+
+def _check_status(status: str) -> None:
     if status not in (Mailbox.Status.ACTIVE, Mailbox.Status.PAUSED):
         raise ValidationFailed("status", "The status can be set to active or paused.")
-    mailbox.status = status
 
 
 def suspend_mailbox(*, mailbox: Mailbox, reason: str, now: datetime) -> bool:

@@ -42,6 +42,12 @@ class TestUpdate:
 
         assert changed.metadata == {"a": 1, "b": {"y": 2}, "d": 4}
 
+    def test_none_removes_all_metadata(self, make_mailbox: MakeMailbox, now: datetime) -> None:
+        mailbox = make_mailbox(metadata={"a": 1})
+
+        assert update_mailbox(mailbox=mailbox, changes={"metadata": {}}, now=now).metadata == {"a": 1}
+        assert update_mailbox(mailbox=mailbox, changes={"metadata": None}, now=now).metadata == {}
+
     def test_two_merges_do_not_lose_each_others_keys(self, mailbox: Mailbox, now: datetime) -> None:
         stale = Mailbox.objects.get(id=mailbox.id)
         update_mailbox(mailbox=mailbox, changes={"metadata": {"a": 1}}, now=now)

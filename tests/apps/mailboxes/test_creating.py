@@ -311,6 +311,23 @@ class TestFields:
         assert mailbox.metadata == fields["metadata"]
         assert mailbox.daily_send_limit == 0
 
+    def test_a_mailbox_may_begin_paused_but_not_suspended(
+        self, organization: Organization, shared_domain: Domain, now: datetime
+    ) -> None:
+        assert create(organization, now, status="paused").status == Mailbox.Status.PAUSED
+        for status in ("suspended", "deleted", "odd"):
+            with pytest.raises(ValidationFailed):
+                create(organization, now, status=status)
+
+    def test_a_key_narrowed_to_inboxes_makes_no_others(
+        self, organization: Organization, mailbox: Mailbox, now: datetime
+    ) -> None:
+        key, _ = create_api_key(
+            organization=organization, name="one", scopes=["inboxes:write"], inbox_ids=[mailbox.id], now=now
+        )
+        with pytest.raises(ScopeDenied):
+            create(organization, now, key)
+
     def test_a_strangers_pod_is_not_there(
         self, organization: Organization, stranger: Organization, shared_domain: Domain, now: datetime
     ) -> None:
