@@ -32,7 +32,8 @@ def build_logging(*, log_format: str, level: str) -> dict[str, Any]:
     renderer: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=True)]
         if log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=False)]
+        # The default prints every local variable where the package rich is installed: secrets, and people's mail.
+        else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
     )
     return {
         "version": 1,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import psycopg
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 
@@ -68,6 +69,14 @@ def _note_database_away(error: Exception) -> None:
     connection.close_if_unusable_or_obsolete()
 
 
+def _note_failure(event: str, error: Exception, **facts: int) -> None:
+    """Without what PostgreSQL quotes of the failing row: that is people's mail."""
+    if isinstance(error.__cause__, psycopg.Error):
+        log.warning(event, error=f"{type(error).__name__}: {error.__cause__.diag.message_primary}", **facts)
+    else:
+        log.warning(event, error=type(error).__name__, exc_info=True, **facts)
+
+
 def _judge(recipient: Recipient) -> RecipientVerdict:
     if recipient.state == RecipientState.ACCEPTS and recipient.mailbox is not None:
         return RecipientVerdict(recipient.mailbox.id, None)
@@ -89,7 +98,7 @@ def accept_mails(*, mails: Sequence[IncomingMail], now: datetime) -> list[Reply]
         except _DATABASE_AWAY:
             raise
         except Exception as error:  # whatever one stranger's mail sets off, its neighbours are stored
-            log.warning("inbound.group_failed", error=str(error), mails=len(mails), exc_info=True)
+            _note_failure("inbound.group_failed", error, mails=len(mails))
         for mail, fields in zip(mails, parsed, strict=True):
             replies.append(_store_alone(mail, fields, now))
     except _DATABASE_AWAY as error:
@@ -155,5 +164,5 @@ def _store_alone(mail: IncomingMail, parsed: ParsedMessage, now: datetime) -> Re
         except _DATABASE_AWAY:
             raise
         except Exception as error:  # as above
-            log.warning("inbound.mail_failed", error=str(error), octets=len(mail.raw), exc_info=True)
+            _note_failure("inbound.mail_failed", error, octets=len(mail.raw))
     return TRY_AGAIN
