@@ -92,6 +92,11 @@ class Mailbox(BaseModel):
     def __str__(self) -> str:
         return self.address
 
+    @property
+    def is_purged(self) -> bool:
+        """Deleted with its mail: its address is free, and nothing of it is shown any more."""
+        return self.address_key is None
+
 
 class Identity(BaseModel):
     """An agent's handle inside an organization; it has at most one mailbox."""
@@ -112,11 +117,17 @@ class Identity(BaseModel):
     def __str__(self) -> str:
         return f"@{self.handle}"
 
+    @property
+    def live_mailbox(self) -> Mailbox | None:
+        """Its mailbox, unless that was deleted: a deleted one stays linked until another takes its place."""
+        return self.mailbox if self.mailbox is not None and self.mailbox.deleted_at is None else None
+
 
 class MailboxCount(models.Model):
     """How many mailboxes of each status an organization has: the sum of a few rows.
 
-    Several rows, one of which a change picks by chance, so that creations do not wait for each other's COMMIT.
+    Several rows, one of which a change picks by its transaction's number, so that creations do not wait for each
+    other's COMMIT. A single row may be negative; the sum is not.
     """
 
     SLOTS = 8
@@ -145,6 +156,7 @@ class MailboxUsage(models.Model):
     bounce_count = models.PositiveBigIntegerField(default=0)
     complaint_count = models.PositiveBigIntegerField(default=0)
     stored_bytes = models.BigIntegerField(default=0)
+    message_count = models.BigIntegerField(default=0, help_text="Messages that it holds, both ways.")
     closed = models.BooleanField(
         default=False, help_text="The mailbox was deleted. Here too, since this is the row that sends and mail lock."
     )

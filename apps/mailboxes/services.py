@@ -24,6 +24,7 @@ from apps.mailboxes.models import (
     DEFAULT_DAILY_SEND_LIMIT,
     AddressReservation,
     Mailbox,
+    MailboxCount,
     MailboxUsage,
     Pod,
 )
@@ -189,6 +190,7 @@ def _insert_mailbox(
             mailbox.save(force_insert=True)
             mailbox.usage = MailboxUsage.objects.create(mailbox=mailbox, day=now.astimezone(UTC).date())
             _record(mailbox, EventType.INBOX_CREATED, now)
+            _count_status(mailbox, before=None)
             if key is not None:
                 spend_inbox_quota(key=key)
     except IntegrityError:
@@ -232,6 +234,7 @@ def update_mailbox(*, mailbox: Mailbox, changes: Mapping[str, Any], now: datetim
         locked = Mailbox.objects.select_for_update(of=("self",)).select_related("usage", "domain").get(id=mailbox.id)
         if locked.status == Mailbox.Status.DELETED:
             raise InboxDeleted
+        before = locked.status
         if "status" in changes:
             _change_status(locked, changes["status"])
         if "metadata" in changes:
@@ -250,6 +253,7 @@ def update_mailbox(*, mailbox: Mailbox, changes: Mapping[str, Any], now: datetim
             )
         )
         locked.save()
+        _count_status(locked, before=before)
     return locked
 
 
@@ -269,13 +273,18 @@ def suspend_mailbox(*, mailbox: Mailbox, reason: str, now: datetime) -> bool:
     """Stop a mailbox from sending and receiving; False when it is suspended or deleted already."""
     check_text("reason", reason, most=500)
     with transaction.atomic():
-        changed = Mailbox.objects.filter(
-            id=mailbox.id, status__in=[Mailbox.Status.ACTIVE, Mailbox.Status.PAUSED]
-        ).update(status=Mailbox.Status.SUSPENDED, suspended_reason=reason, updated_at=now)
+        locked = Mailbox.objects.filter(id=mailbox.id).select_for_update()
+        before = locked.values_list("status", flat=True).get()
+        changed = before in (Mailbox.Status.ACTIVE, Mailbox.Status.PAUSED)
+        if changed:
+            Mailbox.objects.filter(id=mailbox.id).update(
+                status=Mailbox.Status.SUSPENDED, suspended_reason=reason, updated_at=now
+            )
         mailbox.refresh_from_db()
         if changed:
             _record(mailbox, EventType.INBOX_SUSPENDED, now, reason=reason)
-    return bool(changed)
+            _count_status(mailbox, before=before)
+    return changed
 
 
 def reinstate_mailbox(*, mailbox: Mailbox, now: datetime) -> bool:
@@ -287,24 +296,28 @@ def reinstate_mailbox(*, mailbox: Mailbox, now: datetime) -> bool:
         mailbox.refresh_from_db()
         if changed:
             _record(mailbox, EventType.INBOX_REINSTATED, now)
+            _count_status(mailbox, before=Mailbox.Status.SUSPENDED)
     return bool(changed)
 
 
-def close_mailbox(*, mailbox: Mailbox, release_address: bool, now: datetime) -> bool:
+def close_mailbox(
+    *, mailbox: Mailbox, release_address: bool, kept_for: timedelta = RESERVED_AFTER_PURGE, now: datetime
+) -> bool:
     """Mark a mailbox deleted: from the commit on it neither sends nor receives. False when it was already.
 
-    `release_address` frees the address, kept for this organization for 30 days; otherwise it stays reserved.
+    `release_address` frees the address, `kept_for` this organization first; otherwise it stays reserved.
     Mail and queue are not touched: apps.delivery.services.delete_mailbox does the whole.
     """
     with transaction.atomic():
         locked = Mailbox.objects.select_for_update().get(id=mailbox.id)
-        changed = locked.status != Mailbox.Status.DELETED
+        before = locked.status
+        changed = before != Mailbox.Status.DELETED
         if changed:
             locked.status, locked.deleted_at = Mailbox.Status.DELETED, now
         if release_address and locked.address_key:
             AddressReservation.objects.update_or_create(
                 address_key=locked.address_key,
-                defaults={"organization_id": locked.organization_id, "until": now + RESERVED_AFTER_PURGE},
+                defaults={"organization_id": locked.organization_id, "until": now + kept_for},
             )
             locked.address_key = None
         locked.save()
@@ -313,6 +326,7 @@ def close_mailbox(*, mailbox: Mailbox, release_address: bool, now: datetime) -> 
         MailboxUsage.objects.filter(mailbox_id=mailbox.id).update(closed=True)
         if changed:
             _record(locked, EventType.INBOX_DELETED, now)
+        _count_status(locked, before=before)
     mailbox.refresh_from_db()
     return changed
 
@@ -321,7 +335,8 @@ _COUNT_SENDS = """
 UPDATE mailboxes_mailboxusage AS usage
    SET sends_today = CASE WHEN usage.day IN (%(day)s, %(next)s) THEN usage.sends_today ELSE 0 END + %(count)s,
        day = CASE WHEN usage.day = %(next)s THEN usage.day ELSE %(day)s END,
-       total_sent = usage.total_sent + %(count)s
+       total_sent = usage.total_sent + %(count)s,
+       message_count = usage.message_count + 1
   FROM mailboxes_mailbox AS mailbox
  WHERE usage.mailbox_id = %(mailbox)s AND mailbox.id = usage.mailbox_id AND NOT usage.closed
    AND (mailbox.daily_send_limit IS NULL
@@ -332,8 +347,8 @@ RETURNING usage.sends_today, mailbox.daily_send_limit
 
 
 def count_sends(*, mailbox: Mailbox, count: int, now: datetime) -> None:
-    """Count accepted recipients against the mailbox's day; raises DailyLimitReached when they do not fit, InboxDeleted
-    when the mailbox was deleted meanwhile.
+    """Count a message, and its recipients against the mailbox's day; raises DailyLimitReached when they do not fit,
+    InboxDeleted when the mailbox was deleted meanwhile.
 
     Exact under concurrency: the row is locked by the update that compares. Call it as the last statement before
     COMMIT, so that the lock is short. A limit used up to the last place is told by an event.
@@ -393,6 +408,7 @@ def add_usage(*, deltas: Usage) -> None:
             "UPDATE mailboxes_mailboxusage AS usage SET bounce_count = usage.bounce_count + delta.bounces,"
             " complaint_count = usage.complaint_count + delta.complaints,"
             " total_received = usage.total_received + delta.received,"
+            " message_count = usage.message_count + delta.received,"
             " stored_bytes = usage.stored_bytes + delta.stored"
             " FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
             " AS delta(mailbox_id, bounces, complaints, received, stored)"

@@ -3,18 +3,14 @@
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Model
 from django.http import HttpRequest
 
 from apps.accounts.errors import ScopeDenied, Unauthorized
 from apps.accounts.models import ApiKey, Organization
 from apps.accounts.services import authenticate_key
-from apps.core.errors import NotFound
 from apps.core.ids import decode_id
-from apps.core.rows import JoinedRow
-from apps.domains.models import Domain
-from apps.mailboxes.models import Mailbox, MailboxUsage
-from apps.mailboxes.selectors import visible_mailbox_filter
+from apps.mailboxes.models import Mailbox
+from apps.mailboxes.selectors import get_visible_mailbox
 
 ANY_KEY = ""
 """The scope of what every key may do, a platform key too."""
@@ -66,25 +62,4 @@ def find_inbox(key: ApiKey, inbox: str) -> Mailbox:
 
     Raises NotFound, also for what belongs to someone else.
     """
-    inbox_id = decode_id("inbox", inbox)
-    if inbox_id is not None:
-        found = _INBOX_BY_ID.load([inbox_id])
-    else:
-        found = _INBOX_BY_ADDRESS.load([visible_mailbox_filter(inbox)["address_key"]])
-    if found is None or not _may_see(key, found):
-        raise NotFound("There is no such inbox in your organization.")
-    return found
-
-
-_INBOX_PARTS: dict[str, type[Model]] = {"organization": Organization, "domain": Domain, "usage": MailboxUsage}
-_INBOX_BY_ID = JoinedRow(Mailbox, '"row".id = %s', _INBOX_PARTS)
-_INBOX_BY_ADDRESS = JoinedRow(Mailbox, '"row".address_key = %s', _INBOX_PARTS)
-
-
-def _may_see(key: ApiKey, mailbox: Mailbox) -> bool:
-    """What MailboxQuerySet.visible_to says of many, of one."""
-    return (
-        mailbox.organization_id == key.organization_id
-        and (key.inbox_ids is None or mailbox.id in key.inbox_ids)
-        and (key.allowed_domains is None or mailbox.domain.name in key.allowed_domains)
-    )
+    return get_visible_mailbox(key=key, mailbox_id=decode_id("inbox", inbox), address=inbox)

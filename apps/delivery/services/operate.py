@@ -1,7 +1,7 @@
 """What operators do to the queue: hold, release, retry now, cancel; and ending a mailbox with all that waits."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -14,7 +14,7 @@ from apps.delivery.services.send import DELIVER_TASK
 from apps.delivery.states import DeliveryStatus, sources_of
 from apps.mail.services import erase_mailbox_mail
 from apps.mailboxes.models import Mailbox
-from apps.mailboxes.services import close_mailbox
+from apps.mailboxes.services import RESERVED_AFTER_PURGE, close_mailbox
 
 _BATCH = 1000
 
@@ -81,14 +81,14 @@ def _lock_batch(deliveries: QuerySet[Delivery]) -> Sequence[tuple[UUID, int]]:
     return list(rows[:_BATCH])
 
 
-def delete_mailbox(*, mailbox: Mailbox, purge: bool, now: datetime) -> None:
+def delete_mailbox(*, mailbox: Mailbox, purge: bool, kept_for: timedelta = RESERVED_AFTER_PURGE, now: datetime) -> None:
     """End a mailbox: no more sending or receiving at once, and what is not yet on the wire is canceled.
 
-    `purge` erases its mail and frees the address, which stays kept for the organization for 30 days; otherwise the
-    mail can still be read and the address stays reserved. Safe to repeat after an interruption.
+    `purge` erases its mail and frees the address, which is kept for the organization for 30 days, or as `kept_for`
+    says; otherwise the mail can still be read and the address stays reserved. Safe to repeat after an interruption.
     """
     with transaction.atomic():
-        close_mailbox(mailbox=mailbox, release_address=purge, now=now)
+        close_mailbox(mailbox=mailbox, release_address=purge, kept_for=kept_for, now=now)
     cancel_waiting(deliveries=Delivery.objects.filter(mailbox_id=mailbox.id), now=now)
     if purge:
         erase_mailbox_mail(mailbox_id=mailbox.id)

@@ -72,7 +72,7 @@ class TestWithNothingSaid:
         django_assert_max_num_queries: DjangoAssertNumQueries,
     ) -> None:  # fmt: skip
         make_mailbox()
-        with django_assert_max_num_queries(9):
+        with django_assert_max_num_queries(10):
             create(organization, now)
 
     def test_a_generated_name_that_is_taken_is_generated_anew(

@@ -1,21 +1,10 @@
 """Messages that a key may see."""
 
-from django.db.models import QuerySet
-
 from apps.accounts.models import ApiKey
-from apps.api.native.auth import is_narrowed, owner_of
 from apps.api.native.views.base import require_id
 from apps.core.errors import NotFound
 from apps.mail.models import Message
-from apps.mailboxes.models import Mailbox
-
-
-def visible_messages(key: ApiKey) -> QuerySet[Message]:
-    """The messages of the key's organization that its narrowing leaves."""
-    messages = Message.objects.filter(organization_id=owner_of(key))
-    if is_narrowed(key):
-        messages = messages.filter(mailbox__in=Mailbox.objects.visible_to(key))
-    return messages
+from apps.mail.selectors import visible_messages
 
 
 def find_message(key: ApiKey, message_id: str) -> Message:

@@ -19,13 +19,14 @@ from apps.api.native.inputs import Query, SendInput
 from apps.api.native.openapi import ASCENDING, PAGING, describe, query
 from apps.api.native.outputs import show_deliveries, show_messages, show_whole_message
 from apps.api.native.views.base import NativeView, answer_list, require_id
-from apps.api.native.views.finding import find_message, visible_messages
+from apps.api.native.views.finding import find_message
 from apps.api.native.views.sending import IDEMPOTENCY, SEND_ERRORS, send_from_inbox
 from apps.core.errors import NotFound
 from apps.core.ids import id_floor
 from apps.delivery.models import Delivery
 from apps.mail.blobs import iterate_blob, read_blob
 from apps.mail.models import Attachment, Message, MessageLabel
+from apps.mail.selectors import visible_messages
 from apps.mailboxes.models import Mailbox
 from mailhost.errors import MailError
 from mailhost.message.parse import read_attachment
