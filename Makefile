@@ -45,7 +45,7 @@ lock: $(VENV)/lock/bin/uv ## pin the dependencies with hashes; UPGRADE=1 takes n
 	$(LOCK) --extra dev --output-file requirements-dev.lock
 
 LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/lock/bin/uv pip compile --quiet pyproject.toml \
-	--universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	--universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate --no-header --no-emit-index-url \
 	--no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 $(VENV)/bin/python:
