@@ -387,12 +387,12 @@ Usage = dict[UUID, dict[str, int]]
 
 
 def add_usage(*, deltas: Usage) -> None:
-    """Add to counters (`bounce_count`, `complaint_count`, `total_received`, `stored_bytes`), in id order so that two
-    batches never wait for each other in a circle. Call it as the last statement before COMMIT.
+    """Add to counters (`bounce_count`, `complaint_count`, `total_received`, `stored_bytes`, `message_count`), in id
+    order so that two batches never wait for each other in a circle. Call it as the last statement before COMMIT.
 
     Raises InboxDeleted when a mailbox that received was deleted meanwhile; what it received must not be committed.
     """
-    columns = ("bounce_count", "complaint_count", "total_received", "stored_bytes")
+    columns = ("bounce_count", "complaint_count", "total_received", "stored_bytes", "message_count")
     rows = [[str(mailbox_id), *(delta.get(column, 0) for column in columns)] for mailbox_id, delta in deltas.items()]
     if not rows:
         return
@@ -408,10 +408,10 @@ def add_usage(*, deltas: Usage) -> None:
             "UPDATE mailboxes_mailboxusage AS usage SET bounce_count = usage.bounce_count + delta.bounces,"
             " complaint_count = usage.complaint_count + delta.complaints,"
             " total_received = usage.total_received + delta.received,"
-            " message_count = usage.message_count + delta.received,"
-            " stored_bytes = usage.stored_bytes + delta.stored"
-            " FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
-            " AS delta(mailbox_id, bounces, complaints, received, stored)"
+            " stored_bytes = usage.stored_bytes + delta.stored,"
+            " message_count = usage.message_count + delta.messages"
+            " FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
+            " AS delta(mailbox_id, bounces, complaints, received, stored, messages)"
             " WHERE usage.mailbox_id = delta.mailbox_id RETURNING usage.closed AND delta.received > 0",
             lists,
         )

@@ -127,8 +127,9 @@ class _Writer:
         self.bodies.append(body)
         self.attachments.extend(make_attachments(message, parsed))
         self.events.append(_received(message))
-        usage = self.usage.setdefault(mailbox.id, {"total_received": 0, "stored_bytes": 0})
+        usage = self.usage.setdefault(mailbox.id, {"total_received": 0, "stored_bytes": 0, "message_count": 0})
         usage["total_received"] += 1
+        usage["message_count"] += 1
         usage["stored_bytes"] += message.size
         return DepositResult(recipient.address, recipient.state, message.id, mailbox.id)
 

@@ -38,6 +38,6 @@ def _erase_batch(mailbox_id: UUID) -> int:
     still_used = Message.objects.filter(blob_id__in=blob_ids).values_list("blob_id", flat=True)
     delete_blobs(sorted(blob_ids - set(still_used)))
     counted = sum(size for *_, direction, size in batch if direction == Message.Direction.INBOUND)
-    if counted:
-        add_usage(deltas={mailbox_id: {"stored_bytes": -counted}})
+    if batch:
+        add_usage(deltas={mailbox_id: {"stored_bytes": -counted, "message_count": -len(batch)}})
     return len(batch)

@@ -255,7 +255,7 @@ class TestAllOrNothing:
             )
 
         counters: dict[UUID, dict[str, int]] = {
-            mailbox.id: {"bounce_count": 1, "total_received": 3, "stored_bytes": len(raw)}
+            mailbox.id: {"bounce_count": 1, "total_received": 3, "stored_bytes": len(raw), "message_count": 1}
         }
         assert usage == counters
         assert MailboxUsage.objects.get(mailbox=mailbox).total_received == 0

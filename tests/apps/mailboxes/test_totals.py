@@ -126,3 +126,13 @@ def test_an_address_can_be_freed_for_everybody_at_once(
     delete_mailbox(mailbox=make_mailbox("kept"), purge=True, kept_for=timedelta(0), now=now)
     assert make_mailbox("kept", of=stranger).address == "kept@agents.localhost"
     assert not AddressReservation.objects.filter(until__gt=now).exists()
+
+
+def test_erased_messages_are_no_longer_counted(mailbox: Mailbox, now: datetime):
+    send_message(mailbox=mailbox, request=SendRequest(to=["ann@example.com"], text="Hello."), now=now)
+    raw = b"From: ann@example.com\r\nSubject: Hi\r\n\r\nHi.\r\n"
+    with transaction.atomic():
+        deposit_messages(deposits=[Deposit([mailbox.address], raw, parse_message(raw))], now=now)
+    delete_mailbox(mailbox=mailbox, purge=True, now=now)
+    mailbox.usage.refresh_from_db()
+    assert (mailbox.usage.message_count, mailbox.usage.stored_bytes) == (0, 0)
