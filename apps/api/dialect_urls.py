@@ -3,6 +3,7 @@
 from django.urls import URLPattern, URLResolver, include, path
 
 ROOTS: dict[str, str] = {
+    "inkbox": "apps.api.dialects.inkbox.urls",
     "postern": "apps.api.dialects.postern.urls",
 }
 """Dialect -> the module with its addresses; a host name of MAILHOST_DIALECT_HOSTS gets them at its root."""

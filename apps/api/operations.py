@@ -4,8 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, register_converter
 from django.views import View
+
+
+class AddressConverter:
+    """A mail address in a path, or what stands for one: a local part may hold a slash, which comes unescaped."""
+
+    regex = r"(?:[^/]+|[^@]+@[^/@]+)"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(AddressConverter, "address")
 
 
 @dataclass(frozen=True, slots=True)

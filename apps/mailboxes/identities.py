@@ -115,7 +115,7 @@ def give_mailbox(*, identity: Identity, wanted: NewMailbox, key: ApiKey | None =
         )
         locked.mailbox = mailbox
         locked.save(update_fields=["mailbox", "updated_at"])
-    identity.mailbox = mailbox
+    identity.mailbox, identity.updated_at = mailbox, locked.updated_at
     return mailbox
 
 
@@ -142,7 +142,7 @@ def unlink_mailbox(*, identity: Identity) -> None:
         locked = _lock_identity(identity)
         locked.mailbox = None
         locked.save(update_fields=["mailbox", "updated_at"])
-    identity.mailbox = None
+    identity.mailbox, identity.updated_at = None, locked.updated_at
 
 
 def delete_identity(*, identity: Identity) -> None:
