@@ -3,6 +3,9 @@
 from django.urls import URLPattern, URLResolver, include, path
 
 ROOTS: dict[str, str] = {
+    "agentry": "apps.api.dialects.agentry.urls",
+    "agentmail": "apps.api.dialects.agentry.agentmail_urls",
+    "agentsend": "apps.api.dialects.agentsend.urls",
     "inkbox": "apps.api.dialects.inkbox.urls",
     "postern": "apps.api.dialects.postern.urls",
 }

@@ -6,6 +6,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
+from apps.accounts.errors import ScopeDenied
 from apps.accounts.models import ApiKey, Organization
 from apps.core.errors import Conflict, NotFound
 from apps.core.texts import check_line
@@ -24,9 +25,11 @@ def list_pods(*, organization: Organization, key: ApiKey) -> QuerySet[Pod]:
 
 
 def create_pod(
-    *, organization: Organization, name: str, client_id: str | None = None, now: datetime
+    *, organization: Organization, name: str, client_id: str | None = None, key: ApiKey | None = None, now: datetime
 ) -> tuple[Pod, bool]:
-    """A new pod and True; or the one that was made with the same client_id, and False."""
+    """A new pod and True; or the one that was made with the same client_id, and False. Raises ScopeDenied for a `key`
+    that is narrowed to certain inboxes."""
+    _check_key(key)
     check_line("name", name, most=200)
     if client_id is not None:
         check_line("client_id", client_id, most=256)
@@ -45,9 +48,10 @@ def get_pod(*, organization: Organization, pod_id: UUID) -> Pod:
     return pod
 
 
-def delete_pod(*, pod: Pod) -> None:
+def delete_pod(*, pod: Pod, key: ApiKey | None = None) -> None:
     """Remove a pod without living mailboxes; its deleted ones go to the default pod. Raises Conflict while it holds
-    others, and for the default pod; NotFound when it was removed meanwhile."""
+    others, and for the default pod; NotFound when it was removed meanwhile; ScopeDenied as create_pod."""
+    _check_key(key)
     if pod.is_default:
         raise Conflict("The default pod cannot be deleted.")
     default = ensure_default_pod(organization=pod.organization)
@@ -60,3 +64,8 @@ def delete_pod(*, pod: Pod) -> None:
             raise Conflict("The pod still holds inboxes.", fix="Delete its inboxes first.")
         mailboxes.update(pod=default)
         locked.delete()
+
+
+def _check_key(key: ApiKey | None) -> None:
+    if key is not None and key.inbox_ids is not None:
+        raise ScopeDenied("This key is narrowed to certain inboxes, so it cannot make or delete pods.")

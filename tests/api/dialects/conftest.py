@@ -1,3 +1,4 @@
 """Fixtures of the dialects' tests."""
 
 from tests.api.conftest import *  # noqa: F403
+from tests.api.dialects.agentry import agent, anywhere, make_agent, stranger_agent  # noqa: F401

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import pytest
 
+from apps.accounts.errors import ScopeDenied
 from apps.accounts.models import ApiKey, Organization
 from apps.accounts.services import create_api_key
 from apps.core.errors import Conflict, NotFound, ValidationFailed
@@ -65,6 +66,10 @@ class TestWhoSeesWhat:
         )
 
         assert list(list_pods(organization=organization, key=narrow)) == [pod]
+        with pytest.raises(ScopeDenied):
+            create_pod(organization=organization, name="B", key=narrow, now=now)
+        with pytest.raises(ScopeDenied):
+            delete_pod(pod=pod, key=narrow)
 
 
 class TestDelete:
