@@ -43,3 +43,17 @@ class DailyLimitReached(DomainError):
 
     code = "daily_limit_reached"
     fix = "Wait until Retry-After seconds have passed (midnight UTC), or ask for a higher daily_send_limit."
+
+
+class PaymentRequired(DomainError):
+    """Inboxes of this organization are paid for, one by one, and this one has not been."""
+
+    code = "payment_required"
+    fix = "Sign the payment that the PAYMENT-REQUIRED header asks for and repeat the request with PAYMENT-SIGNATURE."
+
+
+class FacilitatorAway(DomainError):
+    """The payment service does not answer at the moment."""
+
+    code = "unavailable"
+    fix = "Repeat the request with the same payment after Retry-After seconds: nothing is paid twice."

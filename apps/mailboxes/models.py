@@ -181,3 +181,61 @@ class AddressReservation(models.Model):
 
     def __str__(self) -> str:
         return self.address_key
+
+
+class PaidProvisioning(models.Model):
+    """What a mailbox of this organization costs whoever makes it through an API; without a row it costs nothing."""
+
+    organization = models.OneToOneField(
+        Organization, on_delete=models.CASCADE, primary_key=True, related_name="paid_provisioning"
+    )
+    price = models.CharField(max_length=100, help_text="As it was given, for people.")
+    amount = models.CharField(max_length=78, help_text="The price in the smallest unit of the asset.")
+    asset = models.CharField(max_length=42, help_text="The contract of the token that is paid with.")
+    asset_name = models.CharField(max_length=100, help_text="The token's name, as its EIP-712 domain has it.")
+    asset_version = models.CharField(max_length=20, help_text="The version in its EIP-712 domain.")
+    network = models.CharField(max_length=64, help_text="CAIP-2: eip155 and the number of the chain.")
+    pay_to = models.CharField(max_length=42, help_text="The address that is paid.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name_plural = "paid provisioning"
+
+    def __str__(self) -> str:
+        return f"{self.price} to {self.pay_to} on {self.network}"
+
+
+class ProvisioningPayment(BaseModel):
+    """A signed payment that a facilitator has found good, and what became of it.
+
+    One row for each authorization that was signed, however often and in whatever wording it is sent.
+    """
+
+    class Status(models.TextChoices):
+        VERIFIED = "verified"  # found good; its settlement was asked for, and no answer is known
+        SETTLED = "settled"  # paid; a mailbox may be made for it
+        USED = "used"  # paid, and the mailbox is made
+        REFUSED = "refused"  # its settlement failed
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="provisioning_payments")
+    payment_key = models.CharField(max_length=64, unique=True, help_text="SHA-256 of what makes the payment this one.")
+    status = models.CharField(max_length=10, choices=Status)
+    terms = models.JSONField(help_text="The requirements that it was verified against, and is settled by.")
+    payer = models.CharField(max_length=100, blank=True)
+    transaction = models.CharField(max_length=200, blank=True, help_text="Where the chain has it.")
+    reason = models.CharField(max_length=300, blank=True, help_text="Why it is not settled.")
+    busy_until = models.DateTimeField(null=True, blank=True, help_text="Until then one request may be settling it.")
+    mailbox = models.ForeignKey(Mailbox, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(mailbox__isnull=True) | Q(status="used"), name="mailboxes_provisioningpayment_used"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.payment_key[:12]}"
