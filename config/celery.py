@@ -19,6 +19,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "reset_day": {"task": "apps.mailboxes.tasks.reset_day", "schedule": crontab(minute="0", hour="0")},
     "create_partitions": {"task": "apps.core.tasks.create_partitions", "schedule": crontab(minute="30", hour="3")},
     "forget_answers": {"task": "apps.api.tasks.forget_answers", "schedule": crontab(minute="15")},
+    "forget_webhook_calls": {"task": "apps.events.tasks.forget_webhook_calls", "schedule": crontab(minute="45")},
 }
 
 app = Celery("mailhost")
@@ -52,8 +53,9 @@ app.conf.update(
     beat_scheduler="celery.beat:Scheduler",
 )
 app.autodiscover_tasks()
-# Mail leaves from a thread of each worker, which needs no broker to find its work.
+# Mail leaves from a thread of each worker, which needs no broker to find its work; so do the calls of webhooks.
 app.steps["worker"].add("apps.delivery.bootstep:DeliveryStep")
+app.steps["worker"].add("apps.events.bootstep:WebhookStep")
 
 _heartbeats: list[HeartbeatThread] = []
 

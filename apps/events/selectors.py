@@ -1,4 +1,4 @@
-"""Reading the event log in commit order."""
+"""Reading the event log in commit order; finding webhooks and their calls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Q, QuerySet
 
-from apps.events.models import Event
+from apps.core.errors import NotFound
+from apps.events.models import Event, Webhook, WebhookAttempt, WebhookCall
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,3 +66,59 @@ def read_events(
 def place_of(event: Event) -> Place:
     """The place of an event that was read from the database."""
     return Place(event.position, event.id)
+
+
+def get_webhook(*, organization_id: UUID, webhook_id: UUID) -> Webhook:
+    """A webhook of the organization's; raises NotFound, also for a stranger's."""
+    webhook = Webhook.objects.filter(id=webhook_id, organization_id=organization_id).first()
+    if webhook is None:
+        raise NotFound("There is no such webhook in your organization.")
+    return webhook
+
+
+def get_mailbox_webhook(*, organization_id: UUID, mailbox_id: UUID) -> Webhook | None:
+    """The webhook behind a mailbox's `webhook_url`."""
+    return Webhook.objects.filter(for_mailbox=mailbox_id, organization_id=organization_id).first()
+
+
+def list_webhooks(
+    *, organization_id: UUID, limit: int, after: UUID | None = None, ascending: bool = False
+) -> list[Webhook]:
+    """The organization's webhooks without those of its mailboxes, newest first, from the one `after` on."""
+    webhooks = Webhook.objects.filter(organization_id=organization_id, for_mailbox__isnull=True)
+    if after is not None:
+        webhooks = webhooks.filter(id__gt=after) if ascending else webhooks.filter(id__lt=after)
+    return list(webhooks.order_by("id" if ascending else "-id")[:limit])
+
+
+def get_call(*, webhook: Webhook, call_id: UUID) -> WebhookCall:
+    """One call of a webhook; raises NotFound."""
+    call = WebhookCall.objects.filter(id=call_id, webhook_id=webhook.id).first()
+    if call is None:
+        raise NotFound("There is no such delivery of this webhook, or it is too old to be kept.")
+    return call
+
+
+def list_calls(
+    *,
+    webhook: Webhook,
+    limit: int,
+    after: UUID | None = None,
+    ascending: bool = False,
+    status: str | None = None,
+) -> list[WebhookCall]:
+    """A webhook's calls, newest first, from the one `after` on."""
+    calls = WebhookCall.objects.filter(webhook_id=webhook.id)
+    if status is not None:
+        calls = calls.filter(status=status)
+    if after is not None:
+        calls = calls.filter(id__gt=after) if ascending else calls.filter(id__lt=after)
+    return list(calls.order_by("id" if ascending else "-id")[:limit])
+
+
+def list_attempts(*, call_ids: Sequence[UUID]) -> dict[UUID, list[WebhookAttempt]]:
+    """The requests made for each call, oldest first, by one query."""
+    attempts: dict[UUID, list[WebhookAttempt]] = {call_id: [] for call_id in call_ids}
+    for attempt in WebhookAttempt.objects.filter(call_id__in=attempts).order_by("id"):
+        attempts[attempt.call_id].append(attempt)
+    return attempts

@@ -1,6 +1,6 @@
 """Mailboxes: making, changing and ending them, and their counters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -18,14 +18,15 @@ from apps.domains.errors import DomainNotVerified
 from apps.domains.models import Domain
 from apps.domains.selectors import get_usable_domain
 from apps.events.models import EventType
-from apps.events.services import NewEvent, record_events
-from apps.mailboxes.errors import AddressTaken, DailyLimitReached, InboxDeleted, NoFreeName
+from apps.events.services import NewEvent, record_events, set_mailbox_webhook
+from apps.mailboxes.errors import AddressTaken, DailyLimitReached, InboxDeleted, NoFreeName, PaymentRequired
 from apps.mailboxes.models import (
     DEFAULT_DAILY_SEND_LIMIT,
     AddressReservation,
     Mailbox,
     MailboxCount,
     MailboxUsage,
+    PaidProvisioning,
     Pod,
 )
 from apps.mailboxes.names import RESERVED, generate_username
@@ -49,19 +50,22 @@ class NewMailbox:
     client_id: str | None = None
     metadata: Mapping[str, Any] | None = None
     webhook_url: str | None = None
+    webhook_dialect: str | None = None
+    webhook_events: Sequence[str] | None = None
     pod_id: UUID | None = None
     daily_send_limit: int | None = DEFAULT_DAILY_SEND_LIMIT
     status: str = Mailbox.Status.ACTIVE
 
 
 def create_mailbox(
-    *, organization: Organization, wanted: NewMailbox, now: datetime, key: ApiKey | None = None
+    *, organization: Organization, wanted: NewMailbox, now: datetime, key: ApiKey | None = None, paid: bool = False
 ) -> tuple[Mailbox, bool]:
     """A new mailbox and True; or the one that was made with the same client_id, and False.
 
     `key` is the API key that asks: its allowed_domains and max_inboxes hold, and one that is narrowed to certain
-    inboxes makes no others. Raises AddressTaken, ScopeDenied, QuotaExhausted, DomainNotVerified, NotFound (domain,
-    pod), ValidationFailed, Conflict, NoFreeName.
+    inboxes makes no others. `paid`: the caller has seen to the payment (apps.mailboxes.provisioning); otherwise a key
+    makes nothing where mailboxes are paid for, whichever API it comes through. Raises AddressTaken, ScopeDenied,
+    QuotaExhausted, DomainNotVerified, NotFound (domain, pod), ValidationFailed, Conflict, NoFreeName, PaymentRequired.
     """
     if key is not None and key.inbox_ids is not None:
         raise ScopeDenied("This key is narrowed to certain inboxes, so it cannot make others.")
@@ -73,6 +77,8 @@ def create_mailbox(
         known = _find_by_client_id(organization, wanted.client_id, key)
         if known is not None:
             return known, False
+        if key is not None and not paid and PaidProvisioning.objects.filter(organization=organization).exists():
+            raise PaymentRequired(fix="Use the API of this installation that takes payments by x402.")
         address = _make_address(wanted.username or generate_username(), domain)
         if not _is_free(address, organization, now):
             if wanted.username:
@@ -189,6 +195,8 @@ def _insert_mailbox(
         with transaction.atomic():
             mailbox.save(force_insert=True)
             mailbox.usage = MailboxUsage.objects.create(mailbox=mailbox, day=now.astimezone(UTC).date())
+            if wanted.webhook_url is not None:
+                _hook(mailbox, now, wanted.webhook_dialect, wanted.webhook_events)
             _record(mailbox, EventType.INBOX_CREATED, now)
             _count_status(mailbox, before=None)
             if key is not None:
@@ -196,6 +204,18 @@ def _insert_mailbox(
     except IntegrityError:
         return None
     return mailbox
+
+
+def _hook(mailbox: Mailbox, now: datetime, dialect: str | None, events: Sequence[str] | None) -> None:
+    """Let the webhook that belongs to the mailbox be what its webhook_url says."""
+    set_mailbox_webhook(
+        organization_id=mailbox.organization_id,
+        mailbox_id=mailbox.id,
+        url=mailbox.webhook_url,
+        dialect=dialect,
+        event_types=events,
+        now=now,
+    )
 
 
 def _record(mailbox: Mailbox, event: EventType, now: datetime, **data: Any) -> None:
@@ -226,10 +246,17 @@ def _count_status(mailbox: Mailbox, *, before: str | None) -> None:
         )
 
 
-def update_mailbox(*, mailbox: Mailbox, changes: Mapping[str, Any], now: datetime) -> Mailbox:
+def update_mailbox(
+    *,
+    mailbox: Mailbox,
+    changes: Mapping[str, Any],
+    now: datetime,
+    webhook_dialect: str | None = None,
+    webhook_events: Sequence[str] | None = None,
+) -> Mailbox:
     """Change `display_name`, `metadata` (merged; a null removes its key, None all of them), `status` (active, paused),
-    `webhook_url`, `daily_send_limit`; what `changes` does not name stays. Raises InboxDeleted, Conflict,
-    ValidationFailed."""
+    `webhook_url`, `daily_send_limit`; what `changes` does not name stays. A new webhook_url is told `webhook_events`
+    (all) in the format of `webhook_dialect` (native). Raises InboxDeleted, Conflict, ValidationFailed."""
     with transaction.atomic():
         locked = Mailbox.objects.select_for_update(of=("self",)).select_related("usage", "domain").get(id=mailbox.id)
         if locked.status == Mailbox.Status.DELETED:
@@ -253,6 +280,8 @@ def update_mailbox(*, mailbox: Mailbox, changes: Mapping[str, Any], now: datetim
             )
         )
         locked.save()
+        if "webhook_url" in changes:
+            _hook(locked, now, webhook_dialect, webhook_events)
         _count_status(locked, before=before)
     return locked
 

@@ -41,7 +41,7 @@ def record_events(*, events: Iterable[NewEvent], now: datetime) -> None:
     facts = list(events)
     if not facts:
         return
-    values = {
+    values: dict[str, Any] = {
         "now": now,
         "ids": [new_id() for _ in facts],
         "organizations": [fact.organization_id for fact in facts],
