@@ -1,11 +1,15 @@
 """What became of a message's recipients."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
 from apps.core.ids import id_floor
 from apps.delivery.models import Attempt, Delivery
+from apps.delivery.states import shown_before
+from apps.mail.models import Message
 
 MAX_ATTEMPTS = 2000
 _CLOCKS_APART = timedelta(days=1)
@@ -28,3 +32,22 @@ def list_recipients(*, deliveries: Sequence[Delivery]) -> list[Recipient]:
         for attempt in attempts[:MAX_ATTEMPTS]:
             recipients[attempt.delivery_id].attempts.append(attempt)
     return list(recipients.values())
+
+
+RECEIVED = "received"
+"""What an inbound message shows as its status."""
+
+
+def messages_with_status(messages: QuerySet[Message], statuses: Iterable[str]) -> QuerySet[Message]:
+    """Those that show one of these statuses: what `message_status` says of one, as a condition on many."""
+    condition = Q(pk__in=[])
+    for status in statuses:
+        if status == RECEIVED:
+            condition |= Q(direction=Message.Direction.INBOUND)
+            continue
+        recipients = Delivery.objects.filter(message_id=OuterRef("pk"))
+        shown = Q(Exists(recipients.filter(status=status)))
+        if earlier := shown_before(status):
+            shown &= ~Q(Exists(recipients.filter(status__in=earlier)))
+        condition |= shown
+    return messages.filter(condition)

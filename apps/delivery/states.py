@@ -55,6 +55,11 @@ def sources_of(target: DeliveryStatus) -> list[str]:
     return [source.value for source, targets in MOVES.items() if target in targets]
 
 
+def shown_before(status: str) -> list[str]:
+    """The states that a message shows rather than this one, when any of its recipients has one of them."""
+    return [other.value for other in _SHOWN_FIRST[: _RANK[status]]]
+
+
 def message_status(statuses: list[str]) -> str:
     """The one status that a message shows for all of its recipients."""
     return min(statuses, key=_RANK.__getitem__) if statuses else DeliveryStatus.QUEUED.value

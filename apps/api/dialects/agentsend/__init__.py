@@ -1,0 +1,1 @@
+"""AgentSend's API, spoken by us."""
