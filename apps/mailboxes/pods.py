@@ -33,6 +33,7 @@ def create_pod(
     check_line("name", name, most=200)
     if client_id is not None:
         check_line("client_id", client_id, most=256)
+    ensure_default_pod(organization=organization)  # which is there first, whoever looks first
     try:
         with transaction.atomic():
             return Pod.objects.create(organization=organization, name=name, client_id=client_id), True
