@@ -1,5 +1,6 @@
 """Every request of the Postern document, as printed there."""
 
+import hmac
 import json
 import re
 from datetime import datetime
@@ -12,8 +13,11 @@ from apps.accounts.models import SCOPES, ApiKey, Organization
 from apps.accounts.services import create_api_key
 from apps.api.dialects.postern.errors import SHOWN_AS
 from apps.api.native.errors import STATUS_OF
+from apps.core.ids import new_id
 from apps.delivery.models import Delivery
 from apps.domains.models import Domain
+from apps.events.models import Webhook
+from apps.events.webhooks.formats import EventView, Notice, WebhookView, build_call
 from apps.mailboxes.models import Mailbox
 from apps.mailboxes.services import update_mailbox
 
@@ -79,6 +83,37 @@ def test_create_with_everything_printed(agent: Postern) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", inbox["created_at"])
     status, again, _ = agent.ask("POST", "/v1/inboxes", body)
     assert (status, again) == (200, inbox)
+
+
+def test_an_inbound_webhook_is_registered_and_its_secret_shown_once(agent: Postern) -> None:
+    body = {"username": "hooked", "client_id": "h", "inbound_webhook_url": "https://my-agent.example.com/inbound"}
+    inbox = create(agent, **body)
+    assert inbox["inbound_webhook_secret"].startswith("whsec_")
+    webhook = Webhook.objects.get()
+    assert (webhook.url, webhook.dialect) == (body["inbound_webhook_url"], "postern")
+    assert webhook.event_types == ["message.received"]
+    assert "inbound_webhook_secret" not in agent.ask("GET", "/v1/inboxes/hooked%40agents.localhost")[1]
+    assert "inbound_webhook_secret" not in agent.ask("POST", "/v1/inboxes", body)[1]
+
+
+@pytest.mark.parametrize("url", ["http://my-agent.example.com/", "ftp://x.test/", "https://127.0.0.1/", "x"])
+def test_a_webhook_to_a_private_or_plain_address_is_refused(agent: Postern, url: str) -> None:
+    status, answer, _ = agent.ask("POST", "/v1/inboxes", {"inbound_webhook_url": url})
+    assert (status, answer["error"]["code"]) == (422, "validation_failed")
+    assert not Mailbox.objects.exists()
+
+
+def test_a_webhooks_signature_is_made_as_the_document_says(agent: Postern, now: datetime) -> None:
+    create(agent, username="hooked", inbound_webhook_url="https://my-agent.example.com/inbound")
+    view = EventView(new_id(), "message.received", new_id(), new_id(), now, {"subject": "Grüße"})
+    hook = WebhookView(new_id(), new_id(), "https://x.example", "postern")
+    call = build_call(Notice(view, hook, ["whsec_secret"], now, new_id()))
+    assert call is not None
+    found = re.fullmatch(r"t=(\d+),v1=([0-9a-f]{64})", call.headers["X-Postern-Signature"])
+    assert found is not None
+    wanted = hmac.new(b"whsec_secret", found[1].encode() + b"." + call.body, "sha256").hexdigest()
+    assert found[2] == wanted
+    assert json.loads(call.body)["data"]["subject"] == "Grüße"
 
 
 def test_create_needs_no_body_and_ignores_what_it_does_not_know(agent: Postern) -> None:

@@ -7,6 +7,7 @@ from django.http import HttpRequest
 
 from apps.accounts.models import ApiKey
 from apps.api.cursors import ListKey, PageRequest
+from apps.api.dialects.postern import webhooks
 from apps.core.errors import ValidationFailed
 from apps.delivery.services import SendRequest
 from apps.mailboxes.services import NewMailbox
@@ -39,12 +40,10 @@ def read_create(body: Mapping[str, Any]) -> NewMailbox:
         domain=_text(body, "domain") or None,
         display_name=_text(body, "display_name") or "",
         client_id=_text(body, "client_id") or None,
+        webhook_url=_text(body, "inbound_webhook_url") or None,
+        webhook_dialect=webhooks.NAME,
+        webhook_events=webhooks.TOLD,
     )
-
-
-def read_webhook_url(body: Mapping[str, Any]) -> str | None:
-    """`inbound_webhook_url` of a create."""
-    return _text(body, "inbound_webhook_url") or None
 
 
 def read_send(body: Mapping[str, Any]) -> tuple[SendRequest, str | None]:

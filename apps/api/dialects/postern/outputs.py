@@ -34,6 +34,15 @@ def show_mailbox(mailbox: Mailbox) -> dict[str, Any]:
     }
 
 
+def show_created(mailbox: Mailbox, secret: str | None) -> dict[str, Any]:
+    """A new inbox; `secret` verifies its webhook's signatures, and is shown this once."""
+    shown = show_mailbox(mailbox)
+    if secret is not None:
+        shown["inbound_webhook_url"] = mailbox.webhook_url
+        shown["inbound_webhook_secret"] = secret
+    return shown
+
+
 def show_deleted(mailbox: Mailbox) -> dict[str, Any]:
     """The answer to a delete."""
     return {"id": encode_id("inbox", mailbox.id), "deleted": True}

@@ -14,6 +14,7 @@ from apps.api.idempotency import Answer, check_idempotency_key, fingerprint_requ
 from apps.api.middleware import get_request_id
 from apps.core.errors import DomainError, NotFound
 from apps.delivery.services import delete_mailbox, send_message
+from apps.events.selectors import get_mailbox_webhook
 from apps.mailboxes.models import Mailbox
 from apps.mailboxes.selectors import visible_mailbox_filter
 from apps.mailboxes.services import create_mailbox
@@ -59,7 +60,10 @@ class Inboxes(PosternView):
     def post(self, request: HttpRequest) -> HttpResponse:
         wanted = inputs.read_create(self.read_body())
         mailbox, created = create_mailbox(organization=self.organization, wanted=wanted, key=self.key, now=self.now)
-        return answer_json(outputs.show_mailbox(mailbox), status=201 if created else 200)
+        if not created:
+            return answer_json(outputs.show_mailbox(mailbox))
+        webhook = get_mailbox_webhook(organization_id=mailbox.organization_id, mailbox_id=mailbox.id)
+        return answer_json(outputs.show_created(mailbox, webhook.secret if webhook else None), status=201)
 
     def get(self, request: HttpRequest) -> HttpResponse:
         page = inputs.read_page_request(request, self.key, "inboxes")
