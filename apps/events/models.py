@@ -150,6 +150,29 @@ class Webhook(BaseModel):
         return (self.secret, decrypt_secret(self.previous_secret_encrypted).decode())
 
 
+class SigningKey(BaseModel):
+    """A secret that signs all of an organization's webhooks of one dialect, where the vendor has one key for all of
+    them instead of one for each."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="signing_keys")
+    dialect = models.CharField(max_length=20)
+    secret_encrypted = models.BinaryField(editable=False)
+    created_at = models.DateTimeField(help_text="When it was made, or made anew.")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["organization", "dialect"], name="events_signingkey_one_a_dialect"),
+        ]
+
+    def __str__(self) -> str:
+        return self.dialect
+
+    @property
+    def secret(self) -> str:
+        """What signs, decrypted; raises SecretUnreadable."""
+        return decrypt_secret(self.secret_encrypted).decode()
+
+
 class WebhookCall(BaseModel):
     """The outbox: one event that one webhook is to be told of, written in the event's own transaction.
 

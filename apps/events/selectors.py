@@ -1,6 +1,6 @@
 """Reading the event log in commit order; finding webhooks and their calls."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models import Q, QuerySet
 
 from apps.core.errors import NotFound
-from apps.events.models import Event, Webhook, WebhookAttempt, WebhookCall
+from apps.events.models import Event, SigningKey, Webhook, WebhookAttempt, WebhookCall
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -122,3 +122,9 @@ def list_attempts(*, call_ids: Sequence[UUID]) -> dict[UUID, list[WebhookAttempt
     for attempt in WebhookAttempt.objects.filter(call_id__in=attempts).order_by("id"):
         attempts[attempt.call_id].append(attempt)
     return attempts
+
+
+def find_signing_keys(*, organization_ids: Iterable[UUID], dialect: str) -> dict[UUID, SigningKey]:
+    """The organizations' signing keys of a dialect, of those that have one."""
+    keys = SigningKey.objects.filter(organization_id__in=set(organization_ids), dialect=dialect)
+    return {key.organization_id: key for key in keys}

@@ -5,6 +5,7 @@ from apps.events.services.claim import FIRST_WEBHOOK, Claim, ClaimedCall, claim_
 from apps.events.services.facts import CALL_TASK, NewEvent, record_events
 from apps.events.services.prepare import Preparation, PreparedCall, prepare_calls
 from apps.events.services.record import CallResult, record_calls
+from apps.events.services.signing_keys import rotate_signing_key
 from apps.events.services.slots import Place, Slots
 from apps.events.services.webhooks import (
     create_webhook,
@@ -36,6 +37,7 @@ __all__ = [
     "record_events",
     "release_calls",
     "replay_call",
+    "rotate_signing_key",
     "rotate_webhook_secret",
     "set_mailbox_webhook",
     "test_webhook",

@@ -28,6 +28,12 @@ def find_key(request: HttpRequest, *, now: datetime, platform_allowed: bool) -> 
     return key
 
 
+def refuse_narrowed(key: ApiKey) -> None:
+    """Raise ScopeDenied for a key that is not for the whole organization."""
+    if key.inbox_ids is not None or key.allowed_domains is not None:
+        raise ScopeDenied("This key is narrowed to a part of its organization; this needs one for all of it.")
+
+
 def live_mailboxes(key: ApiKey) -> QuerySet[Mailbox]:
     """What the key may see and is not deleted, with what services and answers want loaded."""
     mailboxes = Mailbox.objects.visible_to(key).filter(deleted_at__isnull=True)

@@ -6,6 +6,7 @@ from typing import Any
 from apps.accounts.models import ApiKey
 from apps.api.dialects.inkbox.inputs import FILTER_MODE
 from apps.core.ids import encode_id
+from apps.events.models import SigningKey
 from apps.mailboxes.models import Identity, Mailbox
 
 STATUS_OF_MAILBOX = {
@@ -59,6 +60,11 @@ def show_identity(identity: Identity) -> Json:
     mailbox = identity.live_mailbox
     shown = None if mailbox is None else show_mailbox(mailbox, identity)
     return {**show_identity_summary(identity), "mailbox": shown, "phone_number": None}
+
+
+def show_signing_key(key: SigningKey, secret: str) -> Json:
+    """A signing key with its secret, in the one answer that makes it."""
+    return {"signing_key": secret, "created_at": show_time(key.created_at)}
 
 
 def show_caller(key: ApiKey) -> Json:

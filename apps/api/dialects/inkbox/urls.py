@@ -32,6 +32,7 @@ SUPPORTED = (
     Operation("DELETE", _IDENTITY, views.OneIdentity, "unlinks its mailbox, as the vendor does"),
     Operation("POST", f"{_IDENTITY}/mailbox", views.IdentityMailbox),
     Operation("DELETE", f"{_IDENTITY}/mailbox", views.IdentityMailbox),
+    Operation("POST", "api/v1/signing-keys", views.SigningKeys, "one key for all of the organization's webhooks"),
     Operation("GET", "api/v1/whoami", views.WhoAmI),
     Operation("GET", "api/whoami", views.WhoAmI, "where the SDK 0.2.13 looks for it"),
 )
@@ -61,7 +62,6 @@ OPERATIONS = (
         f"GET {_THREAD}",
         f"PATCH {_THREAD}",
         f"DELETE {_THREAD}",
-        "POST api/v1/signing-keys",
     ),
     *_refuse(
         _RULES,

@@ -7,9 +7,10 @@ from django.http import HttpRequest, HttpResponse
 from apps.accounts.models import ApiKey
 from apps.api.answers import answer_json
 from apps.api.dialect_views import DialectView, MissingMixin, RefuseMixin
-from apps.api.dialects.inkbox import auth, errors, inputs, outputs
+from apps.api.dialects.inkbox import auth, errors, inputs, outputs, webhooks
 from apps.core.errors import DomainError, NotFound
 from apps.delivery.services import delete_mailbox
+from apps.events.services import rotate_signing_key
 from apps.mailboxes.identities import (
     assign_mailbox,
     create_identity,
@@ -71,8 +72,15 @@ class OneMailbox(InkboxView):
     def patch(self, request: HttpRequest, email_address: str) -> HttpResponse:
         changes = inputs.read_mailbox_changes(self.read_body())
         mailbox = auth.find_mailbox(self.key, email_address)
-        changed = update_mailbox(mailbox=mailbox, changes=changes, now=self.now) if changes else mailbox
-        return answer_json(outputs.show_mailbox(changed))
+        if changes:
+            mailbox = update_mailbox(
+                mailbox=mailbox,
+                changes=changes,
+                webhook_dialect=webhooks.DIALECT,
+                webhook_events=webhooks.EVENT_TYPES,
+                now=self.now,
+            )
+        return answer_json(outputs.show_mailbox(mailbox))
 
     def delete(self, request: HttpRequest, email_address: str) -> HttpResponse:
         delete_mailbox(mailbox=auth.find_mailbox(self.key, email_address), purge=False, now=self.now)
@@ -130,6 +138,17 @@ class IdentityMailbox(InkboxView):
     def delete(self, request: HttpRequest, agent_handle: str) -> HttpResponse:
         unlink_mailbox(identity=get_identity(key=self.key, handle=agent_handle))
         return HttpResponse(status=204)
+
+
+class SigningKeys(InkboxView):
+    """POST /signing-keys."""
+
+    scopes: ClassVar = {"POST": "webhooks:write"}
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        auth.refuse_narrowed(self.key)
+        key, secret = rotate_signing_key(organization=self.organization, dialect=webhooks.DIALECT, now=self.now)
+        return answer_json(outputs.show_signing_key(key, secret), status=201)
 
 
 class WhoAmI(InkboxView):
