@@ -1,7 +1,5 @@
 """What the native API takes: bodies by serializers that coerce nothing and refuse what they do not know."""
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -14,17 +12,16 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.accounts.models import SCOPES
+from apps.api.attachments import EncodedFile, decode_files
 from apps.api.cursors import ListKey, PageRequest
 from apps.core.errors import ValidationFailed
 from apps.core.ids import decode_id
-from apps.mail.errors import MessageTooLarge
 from mailhost.address import domain_key
 from mailhost.errors import InvalidDomain
 from mailhost.message.compose import OutgoingAttachment
 
 MAX_LIMIT = 100
 DEFAULT_LIMIT = 20
-MAX_ATTACHMENT_OCTETS = 25 * 1024 * 1024
 MAX_ADDRESSES = 50
 MAX_ADDRESS_CHARACTERS = 1000
 MAX_SUBJECT_CHARACTERS = 2000
@@ -246,27 +243,8 @@ class NewKey(StrictInput):
 
 
 def read_attachments(values: Iterable[dict[str, Any]]) -> list[OutgoingAttachment]:
-    """Decode base64 strictly; raises ValidationFailed with the place, MessageTooLarge above 25 MiB in all."""
-    attachments = []
-    octets = 0
-    for index, value in enumerate(values):
-        try:
-            content = base64.b64decode(value["content"], validate=True)
-        except (binascii.Error, ValueError):
-            raise ValidationFailed(f"attachments[{index}].content", "This is not valid base64.") from None
-        octets += len(content)
-        if octets > MAX_ATTACHMENT_OCTETS:
-            raise MessageTooLarge(f"The attachments are more than {MAX_ATTACHMENT_OCTETS} octets in all.")
-        attachments.append(
-            OutgoingAttachment(
-                filename=value["filename"],
-                content_type=value["content_type"],
-                content=content,
-                content_id=value.get("content_id"),
-                disposition=value["disposition"],
-            )
-        )
-    return attachments
+    """The files of a body; raises ValidationFailed with the place, MessageTooLarge above 25 MiB in all."""
+    return decode_files(EncodedFile(**value) for value in values)
 
 
 def parse_time(text: Any) -> datetime:

@@ -9,10 +9,11 @@ from rest_framework.request import Request
 from apps.accounts.models import ApiKey
 from apps.accounts.services import create_api_key, revoke_api_key
 from apps.api.answers import answer_json
+from apps.api.attachments import MAX_ATTACHMENT_OCTETS
 from apps.api.cursors import read_page
 from apps.api.native import schemas
 from apps.api.native.auth import ANY_KEY
-from apps.api.native.inputs import MAX_ADDRESSES, MAX_ATTACHMENT_OCTETS, NewKey, Query, read_input
+from apps.api.native.inputs import MAX_ADDRESSES, NewKey, Query, read_input
 from apps.api.native.openapi import ASCENDING, PAGING, describe
 from apps.api.native.outputs import show_key, show_me
 from apps.api.native.views.base import NativeView, answer_list, require_id
