@@ -189,7 +189,7 @@ class PaidProvisioning(models.Model):
     organization = models.OneToOneField(
         Organization, on_delete=models.CASCADE, primary_key=True, related_name="paid_provisioning"
     )
-    price = models.CharField(max_length=100, help_text="As it was given, for people.")
+    price = models.CharField(max_length=100, help_text="With its unit, for people.")
     amount = models.CharField(max_length=78, help_text="The price in the smallest unit of the asset.")
     asset = models.CharField(max_length=42, help_text="The contract of the token that is paid with.")
     asset_name = models.CharField(max_length=100, help_text="The token's name, as its EIP-712 domain has it.")

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
             name='PaidProvisioning',
             fields=[
                 ('organization', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='paid_provisioning', serialize=False, to='accounts.organization')),
-                ('price', models.CharField(help_text='As it was given, for people.', max_length=100)),
+                ('price', models.CharField(help_text='With its unit, for people.', max_length=100)),
                 ('amount', models.CharField(help_text='The price in the smallest unit of the asset.', max_length=78)),
                 ('asset', models.CharField(help_text='The contract of the token that is paid with.', max_length=42)),
                 ('asset_name', models.CharField(help_text="The token's name, as its EIP-712 domain has it.", max_length=100)),

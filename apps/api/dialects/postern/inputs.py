@@ -46,6 +46,11 @@ def read_create(body: Mapping[str, Any]) -> NewMailbox:
     )
 
 
+def read_payment_header(request: HttpRequest) -> str | None:
+    """The signed payment of x402 version 2, where one was sent."""
+    return request.META.get("HTTP_PAYMENT_SIGNATURE") or None
+
+
 def read_send(body: Mapping[str, Any]) -> tuple[SendRequest, str | None]:
     """The body of a send, and its idempotency key."""
     text, html = _text(body, "text"), _text(body, "html")

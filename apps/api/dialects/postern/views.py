@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -16,8 +17,8 @@ from apps.core.errors import DomainError, NotFound
 from apps.delivery.services import delete_mailbox, send_message
 from apps.events.selectors import get_mailbox_webhook
 from apps.mailboxes.models import Mailbox
+from apps.mailboxes.provisioning import provision_mailbox
 from apps.mailboxes.selectors import visible_mailbox_filter
-from apps.mailboxes.services import create_mailbox
 
 
 class PosternView(DialectView):
@@ -59,11 +60,20 @@ class Inboxes(PosternView):
 
     def post(self, request: HttpRequest) -> HttpResponse:
         wanted = inputs.read_create(self.read_body())
-        mailbox, created = create_mailbox(organization=self.organization, wanted=wanted, key=self.key, now=self.now)
-        if not created:
-            return answer_json(outputs.show_mailbox(mailbox))
+        made = provision_mailbox(
+            organization=self.organization,
+            wanted=wanted,
+            key=self.key,
+            now=self.now,
+            payment_header=inputs.read_payment_header(request),
+            resource_url=f"{settings.MAILHOST_PUBLIC_URL}{request.path}",
+        )
+        mailbox = made.mailbox
+        if not made.created:
+            return answer_json(outputs.show_mailbox(mailbox), headers=made.headers)
         webhook = get_mailbox_webhook(organization_id=mailbox.organization_id, mailbox_id=mailbox.id)
-        return answer_json(outputs.show_created(mailbox, webhook.secret if webhook else None), status=201)
+        shown = outputs.show_created(mailbox, webhook.secret if webhook else None)
+        return answer_json(shown, status=201, headers=made.headers)
 
     def get(self, request: HttpRequest) -> HttpResponse:
         page = inputs.read_page_request(request, self.key, "inboxes")
