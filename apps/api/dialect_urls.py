@@ -8,6 +8,7 @@ ROOTS: dict[str, str] = {
     "agentsend": "apps.api.dialects.agentsend.urls",
     "inkbox": "apps.api.dialects.inkbox.urls",
     "postern": "apps.api.dialects.postern.urls",
+    "sendook": "apps.api.dialects.sendook.urls",
 }
 """Dialect -> the module with its addresses; a host name of MAILHOST_DIALECT_HOSTS gets them at its root."""
 

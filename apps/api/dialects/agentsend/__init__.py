@@ -1,1 +1,1 @@
-"""AgentSend's API, spoken by us."""
+"""The dialect of AgentSend."""
