@@ -67,7 +67,8 @@ class DialectView(View):
         method = "GET" if request.method == "HEAD" else str(request.method)
         self.key = self.find_key(request)
         if method not in self.scopes:
-            raise MethodNotAllowed(f"This address does not take {method}.")
+            allowed = [*self.scopes, "HEAD"] if "GET" in self.scopes else list(self.scopes)
+            raise MethodNotAllowed(f"This address does not take {method}.", headers={"Allow": ", ".join(allowed)})
         if self.key.organization is None and not self.platform_allowed:
             raise ScopeDenied("This key belongs to no organization.", fix="Use a key of an organization.")
         scope = self.scopes[method]

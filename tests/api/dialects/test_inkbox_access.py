@@ -180,6 +180,7 @@ class TestErrors:
         inkbox.expect(404, "GET", "/nothing")
         inkbox.expect(404, "GET", "/", base="/dialects/inkbox")
         inkbox.expect(405, "PUT", MAIL, {})
+        assert inkbox.ask("PUT", MAIL, {}).headers["Allow"] == "GET, POST, HEAD"
         inkbox.expect(405, "POST", f"{MAIL}/a", {})
 
     def test_an_empty_body_with_a_json_content_type_is_fine_where_none_is_needed(self, inkbox: Inkbox) -> None:
