@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -128,7 +127,10 @@ class Channel:
 
 
 class _Connection:
-    """One connection's life: groups of mails until none comes for a while, reconnecting where needed."""
+    """One connection's life: groups of mails until none comes for a while, reconnecting where needed.
+
+    While a group is being sent to a server that answers at once, the next one is signed and stamped.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -136,26 +138,33 @@ class _Connection:
         self._session: SmtpSession | None = None
         self._hop: Hop | None = None
         self._group_size = 1
+        self._ahead: asyncio.Task[list[PreparedMail]] | None = None
 
     async def run(self) -> None:
         try:
-            while True:
-                group = self._channel.take_group(self._group_size)
-                if group:
-                    began = time.monotonic()
-                    await self._send_group(group)
-                    # A server that answers at once gets larger groups; behind a slow one no mail waits stamped.
-                    quick = time.monotonic() - began < QUICK_SECONDS
-                    self._group_size = min(self._group_size * 2, GROUP_MAILS) if quick else 1
-                elif not await self._channel.wait_for_more():
-                    return
+            while (mails := await self._next_mails()) is not None:
+                await self._send_prepared(mails)
         finally:
+            if self._ahead is not None:
+                await self._put_back(await self._ahead)
             if self._session is not None:
                 await asyncio.shield(self._session.quit())
 
-    async def _send_group(self, group: list[ClaimedDelivery]) -> None:
-        if not await self._ensure_session(group):
-            return
+    async def _next_mails(self) -> list[PreparedMail] | None:
+        """What to send next over a connection that stands; None when nothing came for a while."""
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            mails = await ahead
+            if not mails or not await self._ensure_session([mail.delivery for mail in mails]):
+                return []
+            return mails
+        group = self._channel.take_group(self._group_size)
+        if not group:
+            return [] if await self._channel.wait_for_more() else None
+        return await self._prepare(group) if await self._ensure_session(group) else []
+
+    async def _prepare(self, group: list[ClaimedDelivery]) -> list[PreparedMail]:
+        """Sign and stamp; what cannot be signed is recorded, what was lost to somebody else forgotten."""
         try:
             preparation = await self._workshop.database.call(prepare_mails, deliveries=group, now=timezone.now())
         except DATABASE_AWAY as error:
@@ -163,7 +172,7 @@ class _Connection:
             log.warning("delivery.prepare_waits", mails=len(group), error=str(error))
             await asyncio.sleep(1)
             self._channel.put_back(group)
-            return
+            return []
         for failure in preparation.failures:
             self._workshop.recorder.add(failure)
         known = {mail.delivery.id for mail in preparation.mails}
@@ -171,24 +180,43 @@ class _Connection:
         for delivery in group:
             if delivery.id not in known:
                 self._workshop.forget(delivery.id)
-        await self._send_prepared(preparation.mails)
+        return preparation.mails
 
     async def _send_prepared(self, mails: list[PreparedMail]) -> None:
-        """Send one after the other; what is left when the connection breaks goes back into the queue."""
-        for position, mail in enumerate(mails):
+        """Send one after the other; what is left when the connection breaks or stalls goes back into the queue."""
+        if self._group_size == GROUP_MAILS and mails:
+            following = self._channel.take_group(self._group_size)
+            if following:
+                self._ahead = asyncio.create_task(self._prepare(following))
+        while mails:
             session = self._session
             if session is None or not session.is_open:
-                await self._put_back(mails[position:])
+                await self._put_back(mails)
                 return
-            result = await session.send(mail.envelope)
+            sending = asyncio.ensure_future(session.send(mails[0].envelope))
+            try:
+                if not (await asyncio.wait([sending], timeout=QUICK_SECONDS))[0]:
+                    # A slow server holds this mail and nothing else: its neighbours may take other connections.
+                    self._group_size = 0
+                    await self._put_back(mails[1:])
+                    mails = mails[:1]
+                result = await sending
+            finally:
+                if not sending.done():  # this task is being ended: not a word more on a connection in mid-mail
+                    session.abort()
+                    sending.cancel()
             if result.is_stale:
                 # The server had closed an unused connection before it answered anything: not a try at all.
-                await self._put_back(mails[position:])
+                await self._put_back(mails)
                 return
-            self._workshop.recorder.add(self._make_result(mail.delivery, result))
+            self._workshop.recorder.add(self._make_result(mails[0].delivery, result))
+            mails = mails[1:]
+        self._group_size = min(max(self._group_size * 2, 1), GROUP_MAILS)
 
     async def _put_back(self, mails: list[PreparedMail]) -> None:
         """Stamped, but never on the wire: the stamp goes, so that a crash does not call them uncertain."""
+        if not mails:
+            return
         deliveries = [mail.delivery for mail in mails]
         with contextlib.suppress(*DATABASE_AWAY):
             await self._workshop.database.call(clear_stamp, deliveries=deliveries)
