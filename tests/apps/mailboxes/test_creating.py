@@ -19,11 +19,11 @@ from apps.domains.errors import DomainNotVerified
 from apps.domains.models import Domain
 from apps.domains.services import create_domain
 from apps.events.models import Event
-from apps.mailboxes import services
 from apps.mailboxes.errors import AddressTaken, NoFreeName
 from apps.mailboxes.models import Mailbox, MailboxUsage, Pod
 from apps.mailboxes.names import RESERVED, generate_username
-from apps.mailboxes.services import NewMailbox, create_mailbox, ensure_default_pod
+from apps.mailboxes.services import NewMailbox, close_mailbox, create_mailbox, ensure_default_pod
+from apps.mailboxes.services import manage as services
 from tests.apps.conftest import MakeMailbox
 
 pytestmark = pytest.mark.django_db
@@ -249,7 +249,7 @@ class TestKeys:
         for bad in ({"username": "one"}, {"username": "a b"}, {"metadata": {"a": "\0"}}, {"domain": "no.example"}):
             with pytest.raises(DomainError):
                 create(organization, now, key, **bad)
-        services.close_mailbox(mailbox=Mailbox.objects.get(), release_address=True, now=now)
+        close_mailbox(mailbox=Mailbox.objects.get(), release_address=True, now=now)
         create(organization, now, key, username="two")
 
         with pytest.raises(QuotaExhausted):

@@ -1,13 +1,13 @@
-"""Mailboxes: making, changing and ending them, and their counters."""
+"""Making a mailbox, and changing what its owner may change."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from apps.accounts.errors import ScopeDenied
 from apps.accounts.models import ApiKey, Organization
@@ -18,18 +18,18 @@ from apps.domains.errors import DomainNotVerified
 from apps.domains.models import Domain
 from apps.domains.selectors import get_usable_domain
 from apps.events.models import EventType
-from apps.events.services import NewEvent, record_events, set_mailbox_webhook
-from apps.mailboxes.errors import AddressTaken, DailyLimitReached, InboxDeleted, NoFreeName, PaymentRequired
+from apps.events.services import set_mailbox_webhook
+from apps.mailboxes.errors import AddressTaken, InboxDeleted, NoFreeName, PaymentRequired
 from apps.mailboxes.models import (
     DEFAULT_DAILY_SEND_LIMIT,
     AddressReservation,
     Mailbox,
-    MailboxCount,
     MailboxUsage,
     PaidProvisioning,
     Pod,
 )
 from apps.mailboxes.names import RESERVED, generate_username
+from apps.mailboxes.services.status import count_status, record_change
 from mailhost.address import Address, domain_key, parse_address
 from mailhost.errors import InvalidAddress, InvalidDomain
 
@@ -37,7 +37,6 @@ _NAME_TRIES = 8
 _RETRY_NAMES = 1
 _METADATA_LIMIT = 16 * 1024
 _MAX_SEND_LIMIT = 2**31 - 1
-RESERVED_AFTER_PURGE = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +196,8 @@ def _insert_mailbox(
             mailbox.usage = MailboxUsage.objects.create(mailbox=mailbox, day=now.astimezone(UTC).date())
             if wanted.webhook_url is not None:
                 _hook(mailbox, now, wanted.webhook_dialect, wanted.webhook_events)
-            _record(mailbox, EventType.INBOX_CREATED, now)
-            _count_status(mailbox, before=None)
+            record_change(mailbox, EventType.INBOX_CREATED, now)
+            count_status(mailbox, before=None)
             if key is not None:
                 spend_inbox_quota(key=key)
     except IntegrityError:
@@ -216,34 +215,6 @@ def _hook(mailbox: Mailbox, now: datetime, dialect: str | None, events: Sequence
         event_types=events,
         now=now,
     )
-
-
-def _record(mailbox: Mailbox, event: EventType, now: datetime, **data: Any) -> None:
-    data = {"address": mailbox.address, "status": mailbox.status, **data}
-    record_events(events=[NewEvent(event, mailbox.organization_id, mailbox.id, data)], now=now)
-
-
-_COUNT_STATUS = """
-INSERT INTO mailboxes_mailboxcount AS total (organization_id, status, slot, count)
-SELECT %s, change.status, (pg_current_xact_id()::text::bigint %% %s)::smallint, change.delta
-  FROM unnest(%s::text[], %s::bigint[]) AS change(status, delta) ORDER BY change.status
-    ON CONFLICT (organization_id, status, slot) DO UPDATE SET count = total.count + excluded.count
-"""
-
-
-def _count_status(mailbox: Mailbox, *, before: str | None) -> None:
-    """Move a mailbox from the count of its status `before` (None: it is new) to that of its present one.
-
-    The last statement before COMMIT, or next to it. The slot follows from the transaction's number: neighbours in
-    time write different rows, and one transaction always the same, locked in the order of their statuses.
-    """
-    if before == mailbox.status:
-        return
-    changes = {mailbox.status: 1} if before is None else {mailbox.status: 1, before: -1}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _COUNT_STATUS, [mailbox.organization_id, MailboxCount.SLOTS, list(changes), list(changes.values())]
-        )
 
 
 def update_mailbox(
@@ -282,7 +253,7 @@ def update_mailbox(
         locked.save()
         if "webhook_url" in changes:
             _hook(locked, now, webhook_dialect, webhook_events)
-        _count_status(locked, before=before)
+        count_status(locked, before=before)
     return locked
 
 
@@ -296,160 +267,3 @@ def _change_status(mailbox: Mailbox, status: str) -> None:
 def _check_status(status: str) -> None:
     if status not in (Mailbox.Status.ACTIVE, Mailbox.Status.PAUSED):
         raise ValidationFailed("status", "The status can be set to active or paused.")
-
-
-def suspend_mailbox(*, mailbox: Mailbox, reason: str, now: datetime) -> bool:
-    """Stop a mailbox from sending and receiving; False when it is suspended or deleted already."""
-    check_text("reason", reason, most=500)
-    with transaction.atomic():
-        locked = Mailbox.objects.filter(id=mailbox.id).select_for_update()
-        before = locked.values_list("status", flat=True).get()
-        changed = before in (Mailbox.Status.ACTIVE, Mailbox.Status.PAUSED)
-        if changed:
-            Mailbox.objects.filter(id=mailbox.id).update(
-                status=Mailbox.Status.SUSPENDED, suspended_reason=reason, updated_at=now
-            )
-        mailbox.refresh_from_db()
-        if changed:
-            _record(mailbox, EventType.INBOX_SUSPENDED, now, reason=reason)
-            _count_status(mailbox, before=before)
-    return changed
-
-
-def reinstate_mailbox(*, mailbox: Mailbox, now: datetime) -> bool:
-    """Let a suspended mailbox work again; False when it was not suspended."""
-    with transaction.atomic():
-        changed = Mailbox.objects.filter(id=mailbox.id, status=Mailbox.Status.SUSPENDED).update(
-            status=Mailbox.Status.ACTIVE, suspended_reason="", updated_at=now
-        )
-        mailbox.refresh_from_db()
-        if changed:
-            _record(mailbox, EventType.INBOX_REINSTATED, now)
-            _count_status(mailbox, before=Mailbox.Status.SUSPENDED)
-    return bool(changed)
-
-
-def close_mailbox(
-    *, mailbox: Mailbox, release_address: bool, kept_for: timedelta = RESERVED_AFTER_PURGE, now: datetime
-) -> bool:
-    """Mark a mailbox deleted: from the commit on it neither sends nor receives. False when it was already.
-
-    `release_address` frees the address, `kept_for` this organization first; otherwise it stays reserved.
-    Mail and queue are not touched: apps.delivery.services.delete_mailbox does the whole.
-    """
-    with transaction.atomic():
-        locked = Mailbox.objects.select_for_update().get(id=mailbox.id)
-        before = locked.status
-        changed = before != Mailbox.Status.DELETED
-        if changed:
-            locked.status, locked.deleted_at = Mailbox.Status.DELETED, now
-        if release_address and locked.address_key:
-            AddressReservation.objects.update_or_create(
-                address_key=locked.address_key,
-                defaults={"organization_id": locked.organization_id, "until": now + kept_for},
-            )
-            locked.address_key = None
-        locked.save()
-        # A transaction that found the mailbox alive and has not counted yet counts in vain; one that has counted
-        # commits first, so that whoever cancels and erases after this finds all that there is.
-        MailboxUsage.objects.filter(mailbox_id=mailbox.id).update(closed=True)
-        if changed:
-            _record(locked, EventType.INBOX_DELETED, now)
-        _count_status(locked, before=before)
-    mailbox.refresh_from_db()
-    return changed
-
-
-_COUNT_SENDS = """
-UPDATE mailboxes_mailboxusage AS usage
-   SET sends_today = CASE WHEN usage.day IN (%(day)s, %(next)s) THEN usage.sends_today ELSE 0 END + %(count)s,
-       day = CASE WHEN usage.day = %(next)s THEN usage.day ELSE %(day)s END,
-       total_sent = usage.total_sent + %(count)s,
-       message_count = usage.message_count + 1
-  FROM mailboxes_mailbox AS mailbox
- WHERE usage.mailbox_id = %(mailbox)s AND mailbox.id = usage.mailbox_id AND NOT usage.closed
-   AND (mailbox.daily_send_limit IS NULL
-        OR CASE WHEN usage.day IN (%(day)s, %(next)s) THEN usage.sends_today ELSE 0 END + %(count)s
-           <= mailbox.daily_send_limit)
-RETURNING usage.sends_today, mailbox.daily_send_limit
-"""
-
-
-def count_sends(*, mailbox: Mailbox, count: int, now: datetime) -> None:
-    """Count a message, and its recipients against the mailbox's day; raises DailyLimitReached when they do not fit,
-    InboxDeleted when the mailbox was deleted meanwhile.
-
-    Exact under concurrency: the row is locked by the update that compares. Call it as the last statement before
-    COMMIT, so that the lock is short. A limit used up to the last place is told by an event.
-    """
-    # At midnight clocks differ, and requests that began before it still come: they count in the day that has begun,
-    # since a day that is written over would begin again from nothing.
-    day = now.astimezone(UTC).date()
-    values: dict[str, Any] = {"day": day, "next": day + timedelta(days=1), "count": count, "mailbox": mailbox.id}
-    with connection.cursor() as cursor:
-        cursor.execute(_COUNT_SENDS, values)
-        row = cursor.fetchone()
-    if row is None:
-        if MailboxUsage.objects.filter(mailbox_id=mailbox.id, closed=True).exists():
-            raise InboxDeleted
-        raise limit_reached(mailbox, now)
-    sends_today, limit = row
-    if limit is not None and sends_today == limit:
-        _record(mailbox, EventType.INBOX_LIMIT_REACHED, now, daily_send_limit=limit)
-
-
-def limit_reached(mailbox: Mailbox, now: datetime) -> DailyLimitReached:
-    """The error that says when the day ends."""
-    wait = int((next_midnight(now) - now).total_seconds()) + 1
-    return DailyLimitReached(
-        f"{mailbox.address} may write to {mailbox.daily_send_limit} recipients a day (UTC).", retry_after=wait
-    )
-
-
-def next_midnight(now: datetime) -> datetime:
-    """When the UTC day of `now` ends."""
-    return datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), time.min, UTC)
-
-
-Usage = dict[UUID, dict[str, int]]
-"""What a transaction adds to the counters of mailboxes: mailbox id -> counter -> how much."""
-
-
-def add_usage(*, deltas: Usage) -> None:
-    """Add to counters (`bounce_count`, `complaint_count`, `total_received`, `stored_bytes`, `message_count`), in id
-    order so that two batches never wait for each other in a circle. Call it as the last statement before COMMIT.
-
-    Raises InboxDeleted when a mailbox that received was deleted meanwhile; what it received must not be committed.
-    """
-    columns = ("bounce_count", "complaint_count", "total_received", "stored_bytes", "message_count")
-    rows = [[str(mailbox_id), *(delta.get(column, 0) for column in columns)] for mailbox_id, delta in deltas.items()]
-    if not rows:
-        return
-    rows.sort()
-    lists = [list(values) for values in zip(*rows, strict=True)]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT 1 FROM mailboxes_mailboxusage WHERE mailbox_id = ANY(%s::uuid[])"
-            " ORDER BY mailbox_id FOR NO KEY UPDATE",
-            [lists[0]],
-        )
-        cursor.execute(
-            "UPDATE mailboxes_mailboxusage AS usage SET bounce_count = usage.bounce_count + delta.bounces,"
-            " complaint_count = usage.complaint_count + delta.complaints,"
-            " total_received = usage.total_received + delta.received,"
-            " stored_bytes = usage.stored_bytes + delta.stored,"
-            " message_count = usage.message_count + delta.messages"
-            " FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
-            " AS delta(mailbox_id, bounces, complaints, received, stored, messages)"
-            " WHERE usage.mailbox_id = delta.mailbox_id RETURNING usage.closed AND delta.received > 0",
-            lists,
-        )
-        received_in_vain = any(row[0] for row in cursor.fetchall())
-    if received_in_vain:
-        raise InboxDeleted
-
-
-def reset_daily_counters(*, now: datetime) -> int:
-    """Write the new day into counters of earlier days; how many. Only tidiness: a counter carries its date."""
-    today: date = now.astimezone(UTC).date()
-    return MailboxUsage.objects.filter(day__lt=today, sends_today__gt=0).update(day=today, sends_today=0)
