@@ -94,7 +94,9 @@ class Webhook(BaseModel):
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="webhooks")
     url = models.CharField(max_length=2000)
-    host = models.CharField(max_length=255, editable=False, help_text="The URL's host; calls to one host are limited.")
+    host = models.CharField(
+        max_length=300, editable=False, help_text="The URL's host and port: requests to one at once are limited."
+    )
     event_types = ArrayField(
         models.CharField(max_length=40), null=True, blank=True, help_text="What it is told; empty: everything."
     )

@@ -105,7 +105,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=apps.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
                 ('url', models.CharField(max_length=2000)),
-                ('host', models.CharField(editable=False, help_text="The URL's host; calls to one host are limited.", max_length=255)),
+                ('host', models.CharField(editable=False, help_text="The URL's host and port: requests to one at once are limited.", max_length=300)),
                 ('event_types', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=40), blank=True, help_text='What it is told; empty: everything.', null=True, size=None)),
                 ('mailbox_ids', django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField(), blank=True, help_text="Whose events; empty: all of the organization's.", null=True, size=None)),
                 ('for_mailbox', models.UUIDField(blank=True, editable=False, help_text='The mailbox whose own webhook_url this is.', null=True)),

@@ -6,6 +6,8 @@ from uuid import UUID
 
 MAX_CALLS = 50
 MAX_A_HOST = 5
+# One less: a webhook that hangs leaves room to others at the same host, which may be another customer's.
+MAX_A_WEBHOOK = 4
 MAX_AN_ORGANIZATION = 15
 # A webhook whose last call failed may hang for the whole timeout again: it gets one place to prove itself, and all of
 # them together leave most places to those that answer.
@@ -33,7 +35,7 @@ class Slots:
     hosts: Counter[str] = field(default_factory=Counter)
     failing_hosts: Counter[str] = field(default_factory=Counter)
     organizations: Counter[UUID] = field(default_factory=Counter)
-    failing_webhooks: Counter[UUID] = field(default_factory=Counter)
+    webhooks: Counter[UUID] = field(default_factory=Counter)
 
     @property
     def free(self) -> int:
@@ -45,6 +47,7 @@ class Slots:
         room = min(
             self.free,
             MAX_A_HOST - self.hosts[place.host],
+            MAX_A_WEBHOOK - self.webhooks[place.webhook_id],
             MAX_AN_ORGANIZATION - self.organizations[place.organization_id],
         )
         if place.failing:
@@ -52,7 +55,7 @@ class Slots:
                 room,
                 MAX_FAILING - self.failing,
                 MAX_FAILING_A_HOST - self.failing_hosts[place.host],
-                MAX_A_FAILING_WEBHOOK - self.failing_webhooks[place.webhook_id],
+                MAX_A_FAILING_WEBHOOK - self.webhooks[place.webhook_id],
             )
         return max(0, room)
 
@@ -61,10 +64,10 @@ class Slots:
         self.calls += count
         self._count(self.hosts, place.host, count)
         self._count(self.organizations, place.organization_id, count)
+        self._count(self.webhooks, place.webhook_id, count)
         if place.failing:
             self.failing += count
             self._count(self.failing_hosts, place.host, count)
-            self._count(self.failing_webhooks, place.webhook_id, count)
 
     @staticmethod
     def _count(counter: "Counter[str] | Counter[UUID]", key: "str | UUID", count: int) -> None:
@@ -80,5 +83,5 @@ class Slots:
             self.hosts.copy(),
             self.failing_hosts.copy(),
             self.organizations.copy(),
-            self.failing_webhooks.copy(),
+            self.webhooks.copy(),
         )
