@@ -172,10 +172,11 @@ def set_mailbox_webhook(
     told everything. Call it in the mailbox's transaction, its row locked. A door that shows the secret reads
     `webhook.secret` once, in the answer that makes it. Raises ValidationFailed.
     """
+    mine = Webhook.objects.filter(for_mailbox=mailbox_id, organization_id=organization_id)
     if url is None:
-        Webhook.objects.filter(for_mailbox=mailbox_id, organization_id=organization_id).delete()
+        mine.delete()
         return None
-    webhook = Webhook.objects.select_for_update().filter(for_mailbox=mailbox_id).first()
+    webhook = mine.select_for_update().first()
     if webhook is None:
         webhook = Webhook(organization_id=organization_id, for_mailbox=mailbox_id)
         webhook.secret = _make_secret()
@@ -217,7 +218,7 @@ def _refuse_disabled(webhook: Webhook) -> None:
 
 
 def _set_url(webhook: Webhook, url: str, field: str) -> None:
-    webhook.host = check_url(url=url, field=field).host
+    webhook.host = check_url(url=url, field=field).authority
     webhook.url = url
 
 
