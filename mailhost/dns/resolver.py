@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import dns.asyncresolver
 import dns.exception
@@ -87,12 +87,19 @@ class Resolver:
 
     async def txt(self, name: str) -> list[str]:
         """The TXT records of a name, the strings of each joined (RFC 7208 section 3.3)."""
-        return [_txt_text(record) for record in await self._records(name, "TXT")]
+        return await self._records(name, "TXT")
 
     async def mx(self, domain: str) -> list[tuple[int, str]]:
         """The MX records as (preference, host), lowest first. The root, as in a null MX, is the host "."."""
-        records = await self._records(domain, "MX")
-        return sorted((record.preference, _host_text(record.exchange)) for record in records)
+        return sorted(await self._records(domain, "MX"))
+
+    async def addresses_of_kind(self, host: str, version: Literal[4, 6]) -> list[str]:
+        """The IPv4 addresses of a host (A records), or its IPv6 addresses (AAAA)."""
+        return await self._records(host, "A" if version == 4 else "AAAA")
+
+    async def names(self, address: str) -> list[str]:
+        """The host names that the DNS has for an IP address (PTR records). `ValueError` for what is no address."""
+        return await self._records(ipaddress.ip_address(address).reverse_pointer, "PTR")
 
     async def addresses(self, host: str) -> list[str]:
         """The addresses of a host, IPv4 before IPv6: many hosts have an IPv6 address that mail cannot leave by.
@@ -100,7 +107,7 @@ class Resolver:
         An answer of one kind is enough; when neither kind has one, the uncertain outcome wins.
         """
         results = await asyncio.gather(self._records(host, "A"), self._records(host, "AAAA"), return_exceptions=True)
-        found = [str(record.address) for result in results if isinstance(result, list) for record in result]
+        found = [address for result in results if isinstance(result, list) for address in result]
         if found:
             return found
         failures = [result for result in results if isinstance(result, BaseException)]
@@ -148,7 +155,8 @@ class Resolver:
         except _DNS_ERRORS as error:
             return self._read_failure(error)
         ttl = min(max(float(answer.chaining_result.minimum_ttl), MIN_TTL), MAX_TTL)
-        return _Entry(self._clock() + ttl, tuple(answer)[:MAX_RECORDS])
+        read = _READERS[kind]
+        return _Entry(self._clock() + ttl, tuple(read(record) for record in tuple(answer)[:MAX_RECORDS]))
 
     def _read_failure(self, error: Exception) -> _Entry:
         """A negative answer as cache entry; raises `DnsTemporary` for everything else, which is not cached."""
@@ -232,3 +240,13 @@ def _txt_text(record: Any) -> str:
 
 def _host_text(name: dns.name.Name) -> str:
     return name.to_text(omit_final_dot=True).lower() if name != dns.name.root else "."
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "TXT": _txt_text,
+    "MX": lambda record: (record.preference, _host_text(record.exchange)),
+    "A": lambda record: str(record.address),
+    "AAAA": lambda record: str(record.address),
+    "PTR": lambda record: _host_text(record.target),
+}
+"""From what dnspython gives to what is kept and handed out."""

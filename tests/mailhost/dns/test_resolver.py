@@ -29,6 +29,8 @@ def shared() -> Iterator[FakeDns]:
         "garbage.example.org": Trouble.GARBAGE,
         "stall.example.org": Trouble.STALL,
         "odd.example.org": [("TXT", "nul \0 and ü")],
+        "1.2.0.192.in-addr.arpa": [("PTR", "A.example.org"), ("PTR", "b.example.org")],
+        "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa": [("PTR", "six.example.org")],
     }
     with FakeDns(zone) as server:
         yield server
@@ -52,6 +54,20 @@ def test_mx_hosts_come_sorted_and_lower_case(shared: FakeDns) -> None:
 def test_addresses_are_ipv4_before_ipv6(shared: FakeDns) -> None:
     assert asyncio.run(Resolver([shared.address]).addresses("a.example.org")) == ["192.0.2.1", "2001:db8::1"]
     assert asyncio.run(Resolver([shared.address]).addresses("six.example.org")) == ["2001:db8::2"]
+
+
+def test_one_kind_of_address_can_be_asked_for(shared: FakeDns) -> None:
+    assert asyncio.run(Resolver([shared.address]).addresses_of_kind("a.example.org", 4)) == ["192.0.2.1"]
+    assert asyncio.run(Resolver([shared.address]).addresses_of_kind("a.example.org", 6)) == ["2001:db8::1"]
+    with pytest.raises(DnsNotFound):
+        asyncio.run(Resolver([shared.address]).addresses_of_kind("six.example.org", 4))
+
+
+def test_an_address_has_names(shared: FakeDns) -> None:
+    assert sorted(asyncio.run(Resolver([shared.address]).names("192.0.2.1"))) == ["a.example.org", "b.example.org"]
+    assert asyncio.run(Resolver([shared.address]).names("2001:db8::1")) == ["six.example.org"]
+    with pytest.raises(NoSuchName):
+        asyncio.run(Resolver([shared.address]).names("192.0.2.2"))
 
 
 def test_cname_chains_are_followed(shared: FakeDns) -> None:
