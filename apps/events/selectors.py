@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Q, QuerySet
 
+from apps.accounts.models import ApiKey
 from apps.core.errors import NotFound
 from apps.events.models import Event, SigningKey, Webhook, WebhookAttempt, WebhookCall
 
@@ -74,6 +75,17 @@ def get_webhook(*, organization_id: UUID, webhook_id: UUID) -> Webhook:
     if webhook is None:
         raise NotFound("There is no such webhook in your organization.")
     return webhook
+
+
+def visible_webhooks(*, key: ApiKey, dialect: str) -> QuerySet[Webhook]:
+    """The webhooks of a dialect that a key may see and change, without those of mailboxes: one that is narrowed to
+    mailboxes those that tell of nothing else; one that is narrowed to domains none, as they tell of all."""
+    if key.organization_id is None or key.allowed_domains is not None:
+        return Webhook.objects.none()
+    webhooks = Webhook.objects.filter(organization_id=key.organization_id, dialect=dialect, for_mailbox__isnull=True)
+    if key.inbox_ids is not None:
+        webhooks = webhooks.filter(mailbox_ids__contained_by=key.inbox_ids)
+    return webhooks
 
 
 def get_mailbox_webhook(*, organization_id: UUID, mailbox_id: UUID) -> Webhook | None:

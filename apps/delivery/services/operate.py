@@ -12,6 +12,7 @@ from apps.delivery.lanes import make_lanes_due
 from apps.delivery.models import Delivery
 from apps.delivery.services.send import DELIVER_TASK
 from apps.delivery.states import DeliveryStatus, sources_of
+from apps.events.services import forget_mailbox
 from apps.mail.services import erase_mailbox_mail
 from apps.mailboxes.models import Mailbox
 from apps.mailboxes.services import RESERVED_AFTER_PURGE, close_mailbox
@@ -84,10 +85,13 @@ def _lock_batch(deliveries: QuerySet[Delivery]) -> Sequence[tuple[UUID, int]]:
 def delete_mailbox(*, mailbox: Mailbox, purge: bool, kept_for: timedelta = RESERVED_AFTER_PURGE, now: datetime) -> None:
     """End a mailbox: no more sending or receiving at once, and what is not yet on the wire is canceled.
 
-    `purge` erases its mail and frees the address, which is kept for the organization for 30 days, or as `kept_for`
-    says; otherwise the mail can still be read and the address stays reserved. Safe to repeat after an interruption.
+    `purge` erases its mail, removes its webhooks and frees the address, which is kept for the organization for 30
+    days, or as `kept_for` says; otherwise the mail can still be read and the address stays reserved. Safe to repeat
+    after an interruption.
     """
     with transaction.atomic():
+        if purge:
+            forget_mailbox(organization_id=mailbox.organization_id, mailbox_id=mailbox.id)
         close_mailbox(mailbox=mailbox, release_address=purge, kept_for=kept_for, now=now)
     cancel_waiting(deliveries=Delivery.objects.filter(mailbox_id=mailbox.id), now=now)
     if purge:

@@ -10,6 +10,7 @@ from apps.events.services.slots import Place, Slots
 from apps.events.services.webhooks import (
     create_webhook,
     delete_webhook,
+    forget_mailbox,
     replay_call,
     rotate_webhook_secret,
     set_mailbox_webhook,
@@ -32,6 +33,7 @@ __all__ = [
     "create_webhook",
     "delete_webhook",
     "forget_calls",
+    "forget_mailbox",
     "prepare_calls",
     "record_calls",
     "record_events",

@@ -8,8 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import F, Func, Value
 
-from apps.accounts.models import Organization
+from apps.accounts.errors import ScopeDenied
+from apps.accounts.models import ApiKey, Organization
 from apps.core.doorbell import ring_on_commit
 from apps.core.errors import Conflict, NotFound, ValidationFailed
 from apps.core.ids import new_id
@@ -37,13 +39,16 @@ def create_webhook(
     mailbox_ids: Sequence[UUID] | None = None,
     dialect: str = NATIVE,
     client_id: str | None = None,
+    key: ApiKey | None = None,
 ) -> tuple[Webhook, str | None]:
     """A new webhook and its secret; or the one that was made with the same client_id, and None.
 
     `event_types` None: every type. `mailbox_ids` None: what concerns any mailbox or none; that they are the
-    organization's own is for the caller to say, who would else only learn nothing of a stranger's. Raises
-    ValidationFailed, Conflict (too many).
+    organization's own is for the caller to say, who would else only learn nothing of a stranger's. `key` is the API
+    key that asks: where it is narrowed to mailboxes, the webhook tells of no others. Raises ValidationFailed,
+    ScopeDenied, NotFound (a mailbox that the key may not see), Conflict (too many).
     """
+    mailbox_ids = _narrow(mailbox_ids, key)
     if client_id is not None:
         check_text("client_id", client_id, least=1, most=256)
     webhook = Webhook(organization=organization, client_id=client_id)
@@ -188,6 +193,27 @@ def set_mailbox_webhook(
     _set_enabled(webhook, True, now)
     webhook.save()
     return webhook
+
+
+def forget_mailbox(*, organization_id: UUID, mailbox_id: UUID) -> None:
+    """Remove the webhooks that tell of this mailbox alone, and the mailbox from those that tell of others too."""
+    webhooks = Webhook.objects.filter(organization_id=organization_id)
+    webhooks.filter(for_mailbox=mailbox_id).delete()
+    named = webhooks.filter(mailbox_ids__contains=[mailbox_id])
+    named.update(mailbox_ids=Func(F("mailbox_ids"), Value(mailbox_id), function="array_remove"))
+    webhooks.filter(mailbox_ids=[]).delete()
+
+
+def _narrow(mailbox_ids: Sequence[UUID] | None, key: ApiKey | None) -> Sequence[UUID] | None:
+    """Whose events a webhook may tell that this key makes."""
+    if key is not None and key.allowed_domains is not None:
+        raise ScopeDenied("A webhook may tell of inboxes on any domain, so a key narrowed to domains cannot make one.")
+    if key is None or key.inbox_ids is None:
+        return mailbox_ids
+    wanted = key.inbox_ids if mailbox_ids is None else mailbox_ids
+    if not set(wanted) <= set(key.inbox_ids):
+        raise NotFound("There is no such inbox in your organization.")
+    return wanted
 
 
 def _make_secret() -> str:

@@ -15,6 +15,7 @@ from django.http import HttpRequest, QueryDict
 from apps.accounts.models import Organization
 from apps.api.dialects.agentsend.errors import FieldsInvalid, RefusedValue
 from apps.api.dialects.agentsend.outputs import STATUSES
+from apps.api.dialects.agentsend.webhooks import DEFAULT_EVENTS, TOLD, our_event_types
 from apps.api.public_ids import decode_uuid
 from apps.core.errors import NotFound
 from apps.core.ids import decode_id
@@ -32,6 +33,7 @@ MAX_RECIPIENTS = 50
 MAX_SUBJECT = 998
 MAX_BODY = 256_000
 MAX_NAME = 255
+MAX_URL = 2000
 _LINE_BREAK = re.compile("[\r\n\x0b\x0c\x85\u2028\u2029]")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _TYPES: dict[type, str] = {
@@ -253,3 +255,35 @@ def read_new_message(body: Mapping[str, Any]) -> NewMessage:
         # Files cannot be uploaded yet, so no id names one: nothing is dropped silently.
         raise NotFound(f"Attachment '{attachment_ids[0][:100]}' not found")
     return message
+
+
+def read_new_webhook(body: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The body of POST /webhooks: the URL and our event types; raises FieldsInvalid."""
+    values = Values(body)
+    url = values.text("url", least=1, most=MAX_URL, required=True) or ""
+    events = _read_events(values) or our_event_types(DEFAULT_EVENTS)
+    values.check()
+    return url, events
+
+
+def read_webhook_changes(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of PUT /webhooks/{id}, as changes for our service; what it does not name stays."""
+    values = Values(body)
+    changes = {
+        "url": values.text("url", least=1, most=MAX_URL),
+        "event_types": _read_events(values),
+        "enabled": values.of_type("isActive", bool),
+    }
+    values.check()
+    return {name: value for name, value in changes.items() if value is not None}
+
+
+def _read_events(values: Values) -> list[str] | None:
+    if "events" not in values.data:
+        return None
+    events = values.texts("events", least=1, most=100)
+    for unknown in [name for name in events if name not in TOLD][:1]:
+        wanted = " | ".join(f"'{name}'" for name in TOLD)
+        values.refuse("events", f"Invalid enum value. Expected {wanted}, received '{unknown[:50]}'")
+        return None
+    return our_event_types(events)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from apps.delivery.models import Delivery
 from apps.delivery.states import DeliveryStatus, message_status
+from apps.events.models import Webhook
 from apps.mail.models import Attachment, Message, MessageBody
 from apps.mailboxes.models import Mailbox
 
@@ -164,3 +165,20 @@ def _left_at(deliveries: Sequence[Delivery]) -> datetime | None:
     """When the first recipient's server, or a relay, took the message."""
     moments = [row.finished_at for row in deliveries if row.status in _LEFT_US and row.finished_at is not None]
     return min(moments, default=None)
+
+
+def show_webhook(webhook: Webhook, events: Sequence[str]) -> Json:
+    """A webhook, without its secret; `events` are the vendor's names of what it is told."""
+    return {"accountId": str(webhook.organization_id), **show_listed_webhook(webhook, events)}
+
+
+def show_listed_webhook(webhook: Webhook, events: Sequence[str]) -> Json:
+    """A webhook as the list shows it, without the account."""
+    return {
+        "id": str(webhook.id),
+        "url": webhook.url,
+        "events": list(events),
+        "isActive": webhook.enabled,
+        "createdAt": show_time(webhook.created_at),
+        "updatedAt": show_time(webhook.updated_at),
+    }

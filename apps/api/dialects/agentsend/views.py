@@ -10,11 +10,15 @@ from django.http import HttpRequest, HttpResponse
 from apps.accounts.models import ApiKey
 from apps.api.answers import answer_json
 from apps.api.dialect_views import DialectView, MissingMixin, RefuseMixin
-from apps.api.dialects.agentsend import auth, errors, inputs, outputs
+from apps.api.dialects.agentsend import auth, errors, inputs, outputs, webhooks
 from apps.api.errors import MethodNotAllowed, NotSupported
 from apps.core.errors import DomainError, NotFound
 from apps.delivery.selectors import messages_with_status
 from apps.delivery.services import delete_mailbox, send_message
+from apps.events.models import Webhook
+from apps.events.selectors import visible_webhooks
+from apps.events.services import create_webhook, delete_webhook, update_webhook
+from apps.events.services.webhooks import MAX_WEBHOOKS
 from apps.mail.models import Message, Thread
 from apps.mail.selectors import get_visible_message
 from apps.mailboxes.models import Mailbox
@@ -149,6 +153,59 @@ class OneMessage(AgentSendView):
 
     def delete(self, request: HttpRequest, message_id: str) -> HttpResponse:
         raise NotSupported
+
+
+class Webhooks(AgentSendView):
+    """POST and GET /webhooks."""
+
+    scopes: ClassVar[Mapping[str, str]] = {"GET": "webhooks:read", "POST": "webhooks:write"}
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        url, event_types = inputs.read_new_webhook(self.read_body())
+        webhook, secret = create_webhook(
+            organization=self.organization,
+            url=url,
+            event_types=event_types,
+            dialect=webhooks.DIALECT,
+            key=self.key,
+            now=self.now,
+        )
+        return answer_json({**_show_webhook(webhook), "secret": secret}, status=201)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        found = visible_webhooks(key=self.key, dialect=webhooks.DIALECT).order_by("-id")[:MAX_WEBHOOKS]
+        rows = [outputs.show_listed_webhook(row, webhooks.show_event_types(row.event_types)) for row in found]
+        return answer_json({"data": rows})
+
+
+class OneWebhook(AgentSendView):
+    """GET, PUT and DELETE /webhooks/{id}."""
+
+    scopes: ClassVar[Mapping[str, str]] = {
+        "GET": "webhooks:read", "PUT": "webhooks:write", "DELETE": "webhooks:write",
+    }  # fmt: skip
+
+    def get(self, request: HttpRequest, webhook_id: str) -> HttpResponse:
+        return answer_json(_show_webhook(self._find_webhook(webhook_id)))
+
+    def put(self, request: HttpRequest, webhook_id: str) -> HttpResponse:
+        changes = inputs.read_webhook_changes(self.read_body())
+        webhook = update_webhook(webhook=self._find_webhook(webhook_id), changes=changes, now=self.now)
+        return answer_json(_show_webhook(webhook))
+
+    def delete(self, request: HttpRequest, webhook_id: str) -> HttpResponse:
+        delete_webhook(webhook=self._find_webhook(webhook_id))
+        return HttpResponse(status=204)
+
+    def _find_webhook(self, webhook_id: str) -> Webhook:
+        found = visible_webhooks(key=self.key, dialect=webhooks.DIALECT).filter(id=inputs.read_id(webhook_id)).first()
+        if found is None:
+            raise NotFound(f"Webhook '{webhook_id}' not found")
+        return found
+
+
+def _show_webhook(webhook: Webhook) -> outputs.Json:
+    return outputs.show_webhook(webhook, webhooks.show_event_types(webhook.event_types))
 
 
 def _cut(rows: "QuerySet[Any, Any]", window: inputs.Window, total: int) -> list[Any]:
