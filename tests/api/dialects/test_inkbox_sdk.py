@@ -4,26 +4,50 @@ It parses strictly: a key that is missing in an answer, or of another type, is a
 """
 
 import json
+import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import trustme
 from inkbox import Inkbox
 from inkbox.exceptions import InkboxAPIError
 from inkbox.mail.types import FilterMode, Mailbox
+from inkbox.signing_keys import verify_webhook
 
 from tests.e2e.agent import Agent
 from tests.e2e.installation import PROJECT, Installation
+from tests.fakes.http import HttpReceiver
 
 
 @pytest.fixture(scope="module")
-def agent() -> Iterator[Agent]:
-    """An installation whose generator knows one name, so that the second inbox without a name of its own is 503."""
-    installation = Installation(MAILHOST_GENERATED_NAMES="1")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def receiver(authority: trustme.CA) -> Iterator[HttpReceiver]:
+    """Somebody's server, which waits for webhooks at https://localhost."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with HttpReceiver(tls=context) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def agent(authority: trustme.CA, receiver: HttpReceiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    """An installation that may call webhooks on this machine, and whose generator knows one name, so that the second
+    inbox without a name of its own is 503. It ends before the receiver, to which it holds connections."""
+    trusted = tmp_path_factory.mktemp("trusted") / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    installation = Installation(
+        MAILHOST_GENERATED_NAMES="1", MAILHOST_PRIVATE_TARGETS="127.0.0.0/8", SSL_CERT_FILE=str(trusted)
+    )
     try:
         installation.start()
         installation.wait_until_ready()
@@ -138,6 +162,41 @@ def test_who_asks_is_told(inkbox: Inkbox) -> None:
     caller = inkbox.whoami()
     assert (caller.auth_type, caller.auth_subtype) == ("api_key", "api_key.admin_scoped")
     assert caller.organization_id is not None
+
+
+def test_a_webhook_tells_of_mail_and_the_client_verifies_it(
+    inkbox: Inkbox, agent: Agent, receiver: HttpReceiver, name: str
+) -> None:
+    key = inkbox.create_signing_key()
+    mailbox = inkbox.create_identity(name, email_local_part=name).mailbox
+    assert mailbox is not None
+    inkbox.mailboxes.update(name, webhook_url=receiver.url(host="localhost"))
+    sender = agent.make_inbox(username=f"{name}-2")
+    agent.send(sender, [mailbox.email_address], subject="Question", text="Can you help?")
+    (request,) = receiver.wait_for(1, timeout=20)
+    assert (request.method, request.path) == ("POST", "/hook")
+    assert verify_webhook(payload=request.body, headers=request.headers, secret=key.signing_key)
+    assert not verify_webhook(payload=request.body + b" ", headers=request.headers, secret=key.signing_key)
+    assert request.json["event_type"] == "message.received"
+    message = request.json["data"]["message"]
+    assert (message["mailbox_id"], message["subject"]) == (str(mailbox.id), "Question")
+    assert message["snippet"] == "Can you help?"
+    inkbox.mailboxes.update(name, webhook_url=None)
+    agent.send(sender, [mailbox.email_address], subject="Unheard", text="Still there?")
+    wait_for_mail(agent, mailbox.email_address, 2)
+    assert len(receiver.requests) == 1
+
+
+def wait_for_mail(agent: Agent, address: str, count: int) -> None:
+    """Wait until that many messages are in the inbox."""
+    deadline = time.monotonic() + 15
+    while True:
+        status, messages = agent.call("GET", f"/inboxes/{address}/messages")
+        assert status == 200
+        if len(messages["data"]) >= count:
+            return
+        assert time.monotonic() < deadline, messages
+        time.sleep(0.1)
 
 
 class TestErrors:

@@ -34,11 +34,10 @@ class Fields:
     def text(self, name: str, *, required: bool = False, most: int | None = None) -> str | None:
         """A string; None when it is missing, null or wrong."""
         value = self._body.get(name)
-        if value is None:
-            if required:
-                kind, message = ("string_type", "Input should be a valid string") if name in self._body else (
-                    "missing", "Field required")  # fmt: skip
-                self.fault(name, kind, message)
+        if required and name not in self._body:
+            self.fault(name, "missing", "Field required")
+            return None
+        if value is None and not required:
             return None
         if not isinstance(value, str):
             self.fault(name, "string_type", "Input should be a valid string")
