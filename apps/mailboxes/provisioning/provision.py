@@ -10,7 +10,7 @@ from x402.http.utils import encode_payment_required_header, encode_payment_respo
 from x402.schemas import SettleResponse
 
 from apps.accounts.models import ApiKey, Organization
-from apps.core.errors import Conflict
+from apps.core.errors import Conflict, DomainError
 from apps.mailboxes.errors import PaymentRequired
 from apps.mailboxes.models import Mailbox, PaidProvisioning, ProvisioningPayment
 from apps.mailboxes.provisioning.payments import Payment, PaymentRefused, read_payment
@@ -69,10 +69,16 @@ def provision_mailbox(
 
 
 def _provision_paid(request: _Request, offer: PaidProvisioning, payment: Payment | None) -> Provisioned:
-    row = find_payment(payment) if payment is not None else None
-    if row is not None and row.organization_id == request.organization.id and row.status == _Status.USED:
+    row = _find_used(request, payment)
+    if row is not None:
         return _repeat(request, row)
-    known = _try_creation(request)
+    try:
+        known = _try_creation(request)
+    except DomainError:
+        row = _find_used(request, payment)
+        if row is not None:  # a parallel request with this payment has just taken the name
+            return _repeat(request, row)
+        raise
     if known is not None:
         return Provisioned(known, created=False)
     if payment is None:
@@ -81,6 +87,12 @@ def _provision_paid(request: _Request, offer: PaidProvisioning, payment: Payment
         organization=request.organization, requirements=make_requirements(offer), payment=payment, now=request.now
     )
     return _use(request, row)
+
+
+def _find_used(request: _Request, payment: Payment | None) -> ProvisioningPayment | None:
+    row = None if payment is None else find_payment(payment)
+    is_used = row is not None and row.organization_id == request.organization.id and row.status == _Status.USED
+    return row if is_used else None
 
 
 def _try_creation(request: _Request) -> Mailbox | None:
@@ -101,14 +113,21 @@ def _create(request: _Request) -> tuple[Mailbox, bool]:
 
 def _use(request: _Request, row: ProvisioningPayment) -> Provisioned:
     """Make the mailbox that is paid for. What fails here leaves the payment as it is: settled, and good for another."""
-    with transaction.atomic():
-        locked = ProvisioningPayment.objects.select_for_update().get(id=row.id)
-        if locked.status != _Status.USED:
-            mailbox, created = _create(request)
-            if created:
-                locked.status, locked.mailbox = _Status.USED, mailbox
-                locked.save(update_fields=["status", "mailbox", "updated_at"])
-            return Provisioned(mailbox, created, _make_receipt(locked))
+    try:
+        with transaction.atomic():
+            locked = ProvisioningPayment.objects.select_for_update().get(id=row.id)
+            if locked.status != _Status.USED:
+                mailbox, created = _create(request)
+                if created:
+                    locked.status, locked.mailbox = _Status.USED, mailbox
+                    locked.save(update_fields=["status", "mailbox", "updated_at"])
+                return Provisioned(mailbox, created, _make_receipt(locked))
+    except DomainError as error:
+        error.fix_text = (
+            f"{error.fix_text} The payment is settled and stays good: send it with the next request.".strip()
+        )
+        error.data["headers"] = {**error.data.get("headers", {}), **_make_receipt(row)}
+        raise
     return _repeat(request, locked)
 
 

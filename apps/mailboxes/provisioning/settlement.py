@@ -42,13 +42,19 @@ def settle_payment(
     Of parallel requests with one payment one settles it; the others are told to come again.
     """
     row = find_payment(payment)
-    if row is not None and row.organization_id != organization.id:
-        raise PaymentRefused("the payment belongs to another organization")
     terms: dict[str, Any] | None = None
     if row is None or row.status == _Status.REFUSED:
         terms = requirements.model_dump(by_alias=True, exclude_none=True)
         check_payment(payment, requirements, now=now)
-        _verify(payment, terms)
+        try:
+            _verify(payment, terms)
+        except PaymentRefused:
+            # A parallel request may have settled it since: then it is refused because it is paid.
+            row, terms = find_payment(payment), None
+            if row is None or row.status == _Status.REFUSED:
+                raise
+    if row is not None and row.organization_id != organization.id:
+        raise PaymentRefused("the payment belongs to another organization")
     row, is_ours = _claim(organization, payment, terms)
     if not is_ours:
         if row.organization_id == organization.id and row.status in (_Status.SETTLED, _Status.USED):

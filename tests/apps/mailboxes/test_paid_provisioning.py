@@ -412,8 +412,10 @@ class TestAtOnce:
                 connections["default"].close()
 
         facilitator.on_call = take_name
-        with pytest.raises(AddressTaken):
+        with pytest.raises(AddressTaken) as taken:
             provision(payment, username="alice")
+        assert "stays good" in taken.value.fix_text
+        assert decode_payment_response_header(taken.value.data["headers"]["PAYMENT-RESPONSE"]).success
         row = ProvisioningPayment.objects.get()
         assert (row.status, row.mailbox_id) == ("settled", None)
 
@@ -424,15 +426,33 @@ class TestAtOnce:
         assert facilitator.calls == []
         assert ProvisioningPayment.objects.get().status == "used"
 
+    @pytest.mark.parametrize("wanted", [{}, {"username": "alice"}, {"client_id": "agent-7"}])
     def test_five_requests_with_one_payment_settle_it_once_and_make_one_mailbox(
-        self, provision: Provision, sign: Any, facilitator: FakeFacilitator
+        self, provision: Provision, sign: Any, facilitator: FakeFacilitator, wanted: dict[str, str]
     ) -> None:
         payment = sign()
-        results = run_together(lambda _: _until_answered(lambda: provision(payment)), 5)
+        results = run_together(lambda _: _until_answered(lambda: provision(payment, **wanted)), 5)
         assert [result for result in results if isinstance(result, Exception)] == []
         assert {result.mailbox.id for result in results} == {Mailbox.objects.get().id}
         assert sum(result.created for result in results) == 1
         assert facilitator.count("settle") == len(facilitator.settled) == 1
+
+    def test_a_payment_found_used_up_because_a_parallel_request_settled_it_is_paid(
+        self, provision: Provision, sign: Any, facilitator: FakeFacilitator
+    ) -> None:
+        payment = sign()
+        others: list[Provisioned] = []
+
+        def overtake(question: str) -> None:
+            facilitator.on_call = lambda question: None
+            others.append(provision(payment, username="alice"))
+            connections["default"].close()
+
+        facilitator.on_call = overtake
+        made = provision(payment, username="alice")
+        assert (others[0].created, made.created) == (True, False)
+        assert made.mailbox.id == others[0].mailbox.id
+        assert facilitator.calls == ["verify", "verify", "settle"]
 
     def test_while_one_request_settles_another_is_told_to_come_again(
         self, provision: Provision, sign: Any, facilitator: FakeFacilitator
