@@ -1,7 +1,8 @@
 """Webhooks and events for the tests of both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,8 @@ from apps.accounts.models import Organization
 from apps.core.ids import new_id
 from apps.events.models import Event, EventType, Webhook, WebhookCall
 from apps.events.services import NewEvent, create_webhook, record_events
+from tests.fakes.dns import FakeDns
+from tests.fakes.http import HttpReceiver
 
 MakeWebhook = Callable[..., Webhook]
 Record = Callable[..., Event]
@@ -52,3 +55,24 @@ def record(organization: Organization) -> Record:
         return Event.objects.order_by("-id")[0]
 
     return record_one
+
+
+@pytest.fixture
+def world(settings: object) -> Iterator[FakeDns]:
+    """Webhooks may go to loopback, and names are asked of the tests' own DNS."""
+    settings.MAILHOST_PRIVATE_TARGETS = [ip_network("127.0.0.1/32")]  # type: ignore[attr-defined]
+    with FakeDns() as dns:
+        settings.MAILHOST_DNS_SERVERS = [dns.address]  # type: ignore[attr-defined]
+        yield dns
+
+
+@pytest.fixture
+def receiver() -> Iterator[HttpReceiver]:
+    with HttpReceiver() as server:
+        yield server
+
+
+@pytest.fixture
+def other() -> Iterator[HttpReceiver]:
+    with HttpReceiver() as server:
+        yield server
