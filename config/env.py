@@ -14,6 +14,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
@@ -41,6 +42,7 @@ MIN_SECRET_KEY = 32
 MAX_FILE_VALUE = 64 * 1024
 MAX_PROCESSES = 64
 MAX_GENERATED_NAMES = 1_000_000
+MAX_COUNT = 999_999_999
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 
 
@@ -80,6 +82,10 @@ class Environment:
     mailhost_outbound_port: int
     mailhost_outbound_ips: list[str]
     mailhost_secret_key: str = field(repr=False)
+    mailhost_suspend_min_sent: int
+    mailhost_suspend_bounce_percent: Decimal
+    mailhost_suspend_complaint_percent: Decimal
+    mailhost_suspend_window_days: int
     mailhost_private_targets: list[Network]
     mailhost_trusted_proxies: list[Network]
     mailhost_tls_cert: Path | None
@@ -124,6 +130,13 @@ class VariableReader:
         if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
             raise BadEnvironment(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
         return int(value)
+
+    def percent(self, name: str, default: str) -> Decimal:
+        """A share in percent, 0 to 100, with at most three decimals."""
+        value = self.text(name, default)
+        if not re.fullmatch(r"[0-9]{1,3}(?:\.[0-9]{1,3})?", value) or Decimal(value) > 100:
+            raise BadEnvironment(f"{name} must be a number from 0 to 100, such as 0.1, not {value!r}.")
+        return Decimal(value)
 
     def port(self, name: str, default: int) -> int:
         """A TCP port."""
@@ -236,6 +249,10 @@ def _read(reader: VariableReader, may_make_secret_key: bool) -> Environment:
         mailhost_outbound_port=reader.port("MAILHOST_OUTBOUND_PORT", 25),
         mailhost_outbound_ips=reader.each("MAILHOST_OUTBOUND_IPS", _ip_address, "IP addresses"),
         mailhost_secret_key=_secret_key(reader, state, make_key),
+        mailhost_suspend_min_sent=reader.number("MAILHOST_SUSPEND_MIN_SENT", 100, 1, MAX_COUNT),
+        mailhost_suspend_bounce_percent=reader.percent("MAILHOST_SUSPEND_BOUNCE_PERCENT", "5"),
+        mailhost_suspend_complaint_percent=reader.percent("MAILHOST_SUSPEND_COMPLAINT_PERCENT", "0.1"),
+        mailhost_suspend_window_days=reader.number("MAILHOST_SUSPEND_WINDOW_DAYS", 30, 1, 3650),
         mailhost_private_targets=reader.each(
             "MAILHOST_PRIVATE_TARGETS", ipaddress.ip_network, "networks such as 10.0.0.0/8"
         ),

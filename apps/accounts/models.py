@@ -37,6 +37,9 @@ class Organization(BaseModel):
     name = models.CharField(max_length=200)
     suspended_at = models.DateTimeField(null=True, blank=True)
     suspended_reason = models.CharField(max_length=500, blank=True)
+    daily_send_limit = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Recipients a UTC day, of all its mailboxes together; empty: no limit."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

@@ -7,7 +7,7 @@ class RecipientSuppressed(DomainError):
     """Every recipient is on the organization's suppression list."""
 
     code = "recipient_suppressed"
-    fix = "Remove the address from the suppression list if you know that it takes mail again."
+    fix = "Remove the address from /v1/suppressions if you know that it takes mail again."
 
 
 class RecipientBlocked(DomainError):

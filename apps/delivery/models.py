@@ -1,10 +1,11 @@
-"""The queue: deliveries, the lanes they are scheduled by, and the attempts made."""
+"""The queue: deliveries, the lanes they are scheduled by, and the attempts made; and whom not to write to."""
 
 from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
 
+from apps.accounts.models import Organization
 from apps.core.models import BaseModel
 from apps.delivery.states import WAITING, DeliveryStatus
 from apps.mail.models import Message
@@ -112,3 +113,42 @@ class Attempt(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.outcome} {self.code or ''}".strip()
+
+
+class Suppression(BaseModel):
+    """An address that an organization must not write to: refused when sending, recipient by recipient.
+
+    Written with every bounce that means the recipient, in batches of results: hence no constraint to the
+    organization, whose row each of them would lock.
+    """
+
+    class Reason(models.TextChoices):
+        HARD_BOUNCE = "hard_bounce", "hard bounce"
+        COMPLAINT = "complaint"
+        UNSUBSCRIBE = "unsubscribe"
+        MANUAL = "manual"
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="suppressions", db_constraint=False, db_index=False
+    )
+    address = models.CharField(max_length=320, help_text="As it was first met.")
+    address_key = models.CharField(max_length=320, editable=False, help_text="What addresses are compared by.")
+    reason = models.CharField(max_length=11, choices=Reason, default=Reason.MANUAL)
+    source = models.CharField(max_length=500, blank=True, help_text="Where it comes from: the server's words, a note.")
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Until when; empty: for good.")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["organization", "address_key"], name="delivery_suppression_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["organization", "-id"], name="delivery_suppression_newest"),
+            models.Index(fields=["organization", "reason", "-id"], name="delivery_suppression_reason"),
+            models.Index(
+                fields=["expires_at"], name="delivery_suppression_expiry", condition=Q(expires_at__isnull=False)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.address

@@ -1,13 +1,15 @@
-"""What became of a message's recipients."""
+"""What became of a message's recipients, and whom not to write to."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID
 
+from django.db import connection
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from apps.core.ids import id_floor
-from apps.delivery.models import Attempt, Delivery
+from apps.delivery.models import Attempt, Delivery, Suppression
 from apps.delivery.states import shown_before
 from apps.mail.models import Message
 
@@ -51,3 +53,23 @@ def messages_with_status(messages: QuerySet[Message], statuses: Iterable[str]) -
             shown &= ~Q(Exists(recipients.filter(status__in=earlier)))
         condition |= shown
     return messages.filter(condition)
+
+
+def find_suppressed(*, organization_id: UUID, keys: Iterable[str], now: datetime) -> dict[str, str]:
+    """Of these address keys the ones that the organization must not write to, and why; one query.
+
+    Written out: every send asks it, and Django would take longer over the words than PostgreSQL over the answer.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT address_key, reason FROM delivery_suppression WHERE organization_id = %s"
+            " AND address_key = ANY(%s) AND (expires_at IS NULL OR expires_at > %s)",
+            [organization_id, list(keys), now],
+        )
+        return dict(cursor.fetchall())
+
+
+def live_suppressions(*, organization_id: UUID, now: datetime) -> QuerySet[Suppression]:
+    """The organization's entries that are not over."""
+    forever, later = Q(expires_at__isnull=True), Q(expires_at__gt=now)
+    return Suppression.objects.filter(forever | later, organization_id=organization_id)

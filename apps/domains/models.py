@@ -1,5 +1,6 @@
 """Mail domains and the keys that sign for them."""
 
+from datetime import date
 from typing import ClassVar, cast
 
 from django.db import models
@@ -8,10 +9,11 @@ from django.db.models import Q
 from apps.accounts.models import Organization
 from apps.core.models import BaseModel
 from apps.core.secretbox import decrypt_secret, encrypt_secret
+from apps.core.warmup import WarmUp, ramp_is_whole
 from mailhost.auth.dkim import Algorithm as SigningAlgorithm
 
 
-class Domain(BaseModel):
+class Domain(WarmUp, BaseModel):
     """A name that mailboxes live under: an organization's own, or shared by the installation."""
 
     class Status(models.TextChoices):
@@ -32,6 +34,9 @@ class Domain(BaseModel):
     ownership_verified_at = models.DateTimeField(null=True, blank=True, editable=False)
     record_checks = models.JSONField(default=dict, editable=False, help_text="Purpose -> {status, found, fix}.")
     last_checked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    daily_send_limit = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Recipients a UTC day, of all its mailboxes together; empty: no limit."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -44,6 +49,7 @@ class Domain(BaseModel):
                 name="domains_domain_one_owner",
             ),
             models.UniqueConstraint(fields=["organization", "name"], name="domains_domain_one_claim"),
+            ramp_is_whole("domains_domain_ramp"),
         ]
 
     def __str__(self) -> str:
@@ -57,6 +63,10 @@ class Domain(BaseModel):
     def can_send(self) -> bool:
         """Ownership and DKIM stand; a degraded domain still sends."""
         return self.sending_status == self.Status.VERIFIED
+
+    def limit_on(self, day: date) -> int | None:
+        """Recipients that all its mailboxes together may write to on that UTC day; None: no limit."""
+        return self.narrow_limit(self.daily_send_limit, day)
 
 
 class DkimKey(BaseModel):

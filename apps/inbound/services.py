@@ -133,7 +133,7 @@ def _store_group(mails: Sequence[IncomingMail], parsed: Sequence[ParsedMessage],
         arrived = _match_reports(reports, results)
         for mailbox_id, counters in record_reports(reports=arrived, now=now).items():
             usage.setdefault(mailbox_id, {}).update(counters)
-        add_usage(deltas=usage)
+        add_usage(deltas=usage, now=now)
     return [_reply(result) for result in results]
 
 

@@ -39,10 +39,10 @@ class InboxDeleted(DomainError):
 
 
 class DailyLimitReached(DomainError):
-    """The inbox has used up its sends of today."""
+    """The sends of today are used up: those of the inbox, of its domain, or of the organization."""
 
     code = "daily_limit_reached"
-    fix = "Wait until Retry-After seconds have passed (midnight UTC), or ask for a higher daily_send_limit."
+    fix = "Wait until Retry-After seconds have passed (midnight UTC), or ask for a higher limit."
 
 
 class PaymentRequired(DomainError):

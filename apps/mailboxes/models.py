@@ -5,9 +5,11 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from apps.accounts.models import Organization
 from apps.core.models import BaseModel
+from apps.core.warmup import WarmUp, ramp_is_whole
 from apps.domains.models import Domain
 from apps.mailboxes.querysets import MailboxQuerySet
 
@@ -37,7 +39,7 @@ class Pod(BaseModel):
         return self.name
 
 
-class Mailbox(BaseModel):
+class Mailbox(WarmUp, BaseModel):
     """An address that sends and receives. The REST API calls it an inbox."""
 
     class Status(models.TextChoices):
@@ -86,6 +88,7 @@ class Mailbox(BaseModel):
                 | (~Q(status="deleted") & Q(deleted_at__isnull=True)),
                 name="mailboxes_mailbox_deleted_at",
             ),
+            ramp_is_whole("mailboxes_mailbox_ramp"),
         ]
         indexes: ClassVar = [models.Index(fields=["organization", "-id"], name="mailboxes_by_organization")]
 
@@ -96,6 +99,10 @@ class Mailbox(BaseModel):
     def is_purged(self) -> bool:
         """Deleted with its mail: its address is free, and nothing of it is shown any more."""
         return self.address_key is None
+
+    def limit_on(self, day: date) -> int | None:
+        """Recipients that it may write to on that UTC day, its warm-up included; None: no limit."""
+        return self.narrow_limit(self.daily_send_limit, day)
 
 
 class Identity(BaseModel):
@@ -145,7 +152,9 @@ class MailboxCount(models.Model):
 class MailboxUsage(models.Model):
     """The counters of a mailbox, in a narrow row of their own, since every send writes it.
 
-    `sends_today` belongs to `day`: on any other day it counts as 0, so that no limit depends on a clock task.
+    `sends_today` belongs to `day`: on any other day it counts as 0, so that no limit depends on a clock task. The
+    `judged_` counters are what the rates of bounces and complaints are worked out from
+    (apps/mailboxes/services/health.py).
     """
 
     mailbox = models.OneToOneField(Mailbox, on_delete=models.CASCADE, primary_key=True, related_name="usage")
@@ -157,6 +166,10 @@ class MailboxUsage(models.Model):
     complaint_count = models.PositiveBigIntegerField(default=0)
     stored_bytes = models.BigIntegerField(default=0)
     message_count = models.BigIntegerField(default=0, help_text="Messages that it holds, both ways.")
+    judged_since = models.DateField(db_default=Now(), help_text="When the judged counters were last halved.")
+    judged_sent = models.PositiveBigIntegerField(default=0)
+    judged_bounces = models.PositiveBigIntegerField(default=0, help_text="For good, and because of the recipient.")
+    judged_complaints = models.PositiveBigIntegerField(default=0)
     closed = models.BooleanField(
         default=False, help_text="The mailbox was deleted. Here too, since this is the row that sends and mail lock."
     )
@@ -170,6 +183,34 @@ class MailboxUsage(models.Model):
     def sends_on(self, day: date) -> int:
         """Recipients accepted for sending on that UTC day."""
         return self.sends_today if self.day == day else 0
+
+
+class DayUsage(models.Model):
+    """Recipients accepted on a day by all mailboxes of something that has a limit of its own.
+
+    Made by the first send that meets the limit. `sends_today` belongs to `day`, as in MailboxUsage.
+    """
+
+    day = models.DateField()
+    sends_today = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.sends_today} on {self.day}"
+
+
+class OrganizationUsage(DayUsage):
+    """What an organization has sent today; only where it has a limit."""
+
+    organization = models.OneToOneField(Organization, on_delete=models.CASCADE, primary_key=True, related_name="usage")
+
+
+class DomainUsage(DayUsage):
+    """What was sent from a domain today; only where it has a limit."""
+
+    domain = models.OneToOneField(Domain, on_delete=models.CASCADE, primary_key=True, related_name="usage")
 
 
 class AddressReservation(models.Model):

@@ -15,29 +15,45 @@ from apps.delivery.services.record import DeliveryResult, record_results
 from apps.delivery.services.reply import ReplyRequest, reply_message
 from apps.delivery.services.reports import ArrivedReport, record_reports
 from apps.delivery.services.send import DELIVER_TASK, SendRequest, SentMessage, send_message
+from apps.delivery.services.suppress import (
+    MAX_IMPORTED,
+    NewSuppression,
+    create_suppression,
+    forget_expired,
+    import_suppressions,
+    remove_suppression,
+    suppress_addresses,
+)
 
 __all__ = [
     "DELIVER_TASK",
+    "MAX_IMPORTED",
     "ArrivedReport",
     "Claim",
     "ClaimedDelivery",
     "DeliveryResult",
+    "NewSuppression",
     "ReplyRequest",
     "SendRequest",
     "SentMessage",
     "cancel_waiting",
     "claim_deliveries",
+    "create_suppression",
     "delete_mailbox",
     "deliver_locally",
+    "forget_expired",
     "hold_waiting",
+    "import_suppressions",
     "reclaim_expired",
     "record_reports",
     "record_results",
     "release_deliveries",
     "release_held",
+    "remove_suppression",
     "renew_leases",
     "reply_message",
     "retry_now",
     "send_message",
     "stamp_on_wire",
+    "suppress_addresses",
 ]

@@ -1,7 +1,8 @@
 """What operators do to the queue: hold, release, retry now, cancel; and ending a mailbox with all that waits."""
 
+from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -15,7 +16,7 @@ from apps.delivery.states import DeliveryStatus, sources_of
 from apps.events.services import forget_mailbox
 from apps.mail.services import erase_mailbox_mail
 from apps.mailboxes.models import Mailbox
-from apps.mailboxes.services import RESERVED_AFTER_PURGE, close_mailbox
+from apps.mailboxes.services import RESERVED_AFTER_PURGE, close_mailbox, give_back_sends
 
 _BATCH = 1000
 
@@ -38,10 +39,10 @@ def _make_due(deliveries: QuerySet[Delivery], now: datetime) -> int:
             rows = _lock_batch(deliveries)
             if not rows:
                 return total
-            Delivery.objects.filter(id__in=[row[0] for row in rows]).update(
+            Delivery.objects.filter(id__in=[row.id for row in rows]).update(
                 status=DeliveryStatus.QUEUED, reason="", next_attempt_at=now
             )
-            make_lanes_due(due={lane_id: now for _, lane_id in rows})
+            make_lanes_due(due={row.lane_id: now for row in rows})
             ring_on_commit(DELIVER_TASK)
         total += len(rows)
 
@@ -52,7 +53,7 @@ def hold_waiting(*, deliveries: QuerySet[Delivery]) -> int:
 
 
 def cancel_waiting(*, deliveries: QuerySet[Delivery], now: datetime) -> int:
-    """End what is not yet on the wire; how many."""
+    """End what is not yet on the wire; how many. What was never tried is given back to the limits of its day."""
     return _stop(deliveries, DeliveryStatus.CANCELED, now)
 
 
@@ -66,7 +67,7 @@ def _stop(deliveries: QuerySet[Delivery], target: DeliveryStatus, finished_at: d
             rows = _lock_batch(waiting)
             if not rows:
                 return total
-            Delivery.objects.filter(id__in=[row[0] for row in rows]).update(
+            Delivery.objects.filter(id__in=[row.id for row in rows]).update(
                 status=target,
                 reason="operator",
                 next_attempt_at=None,
@@ -74,12 +75,23 @@ def _stop(deliveries: QuerySet[Delivery], target: DeliveryStatus, finished_at: d
                 lease_token=None,
                 lease_expires_at=None,
             )
+            if target == DeliveryStatus.CANCELED:
+                give_back_sends(canceled=_never_tried(rows))
         total += len(rows)
 
 
-def _lock_batch(deliveries: QuerySet[Delivery]) -> Sequence[tuple[UUID, int]]:
-    rows = deliveries.order_by("id").select_for_update(of=("self",)).values_list("id", "lane_id")
-    return list(rows[:_BATCH])
+def _lock_batch(deliveries: QuerySet[Delivery]) -> list[Delivery]:
+    rows = deliveries.select_related(None).only("id", "lane_id", "mailbox_id", "attempt_count", "created_at")
+    return list(rows.order_by("id").select_for_update(of=("self",))[:_BATCH])
+
+
+def _never_tried(deliveries: Sequence[Delivery]) -> Counter[tuple[UUID, date]]:
+    """How many recipients each mailbox gets back, by the day on which they were accepted."""
+    return Counter(
+        (delivery.mailbox_id, delivery.created_at.astimezone(UTC).date())
+        for delivery in deliveries
+        if delivery.attempt_count == 0
+    )
 
 
 def delete_mailbox(*, mailbox: Mailbox, purge: bool, kept_for: timedelta = RESERVED_AFTER_PURGE, now: datetime) -> None:

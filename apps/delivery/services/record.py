@@ -1,7 +1,7 @@
 """Writing down what became of deliveries: state, attempt, event and counter, in one transaction per batch."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,12 +12,14 @@ from django.db import connection, transaction
 
 from apps.core.ids import new_id
 from apps.delivery.lanes import make_lanes_due
-from apps.delivery.models import Attempt
+from apps.delivery.models import Attempt, Lane, Suppression
 from apps.delivery.services.claim import ClaimedDelivery
+from apps.delivery.services.suppress import NewSuppression, suppress_addresses
 from apps.delivery.states import DeliveryStatus
 from apps.events.models import EventType
 from apps.events.services import NewEvent, record_events
-from apps.mailboxes.services import Usage, add_usage
+from apps.mailboxes.services import Usage, add_usage, count_outcome
+from mailhost.dsn.classify import Classification, classify_refusal
 from mailhost.retry import MAX_QUEUE_AGE, retry_delay
 from mailhost.smtp.replies import Outcome
 
@@ -31,7 +33,8 @@ class DeliveryResult:
     """How one try at a delivery ended.
 
     `by_relay`: a smarthost took it, so the recipient's own server has not answered yet. `is_local`: the words are
-    ours, not a remote server's (no such domain, no usable key, connection refused).
+    ours, not a remote server's (no such domain, no usable key, connection refused). `about_sender`: the reply was to
+    MAIL FROM, so it means us, whatever its words.
     """
 
     delivery: ClaimedDelivery
@@ -45,6 +48,7 @@ class DeliveryResult:
     tls: str = ""
     by_relay: bool = False
     is_local: bool = False
+    about_sender: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,12 @@ class _Move:
     event: EventType
     reason: str = ""
     next_attempt_at: datetime | None = None
+    refusal: Classification | None = None
+
+    @property
+    def is_hard_bounce(self) -> bool:
+        """Refused for good, and because of the recipient."""
+        return self.refusal is not None and self.refusal.kind == "hard"
 
 
 def record_results(*, results: Sequence[DeliveryResult], now: datetime, usage: Usage | None = None) -> int:
@@ -70,19 +80,17 @@ def record_results(*, results: Sequence[DeliveryResult], now: datetime, usage: U
         counted = [result for result in results if result.delivery.id in held]
         Attempt.objects.bulk_create(_make_attempt(result) for result in counted)
         record_events(events=[_make_event(result, moves[result.delivery.id]) for result in counted], now=now)
-        lanes: dict[int, datetime] = {}
+        suppress_addresses(entries=_find_suppressions(counted, moves), now=now)
+        if lanes := _find_due_lanes(counted, moves):
+            make_lanes_due(due=lanes)
         usage = {} if usage is None else usage
         for result in counted:
             move = moves[result.delivery.id]
-            if move.next_attempt_at is not None:
-                lane = result.delivery.lane_id
-                lanes[lane] = min(lanes.get(lane, move.next_attempt_at), move.next_attempt_at)
             if move.status == DeliveryStatus.BOUNCED:
-                counters = usage.setdefault(result.delivery.mailbox_id, {})
-                counters["bounce_count"] = counters.get("bounce_count", 0) + 1
-        if lanes:
-            make_lanes_due(due=lanes)
-        add_usage(deltas=usage)
+                count_outcome(usage, result.delivery.mailbox_id, "bounce_count")
+            if move.is_hard_bounce:
+                count_outcome(usage, result.delivery.mailbox_id, "hard_bounces")
+        add_usage(deltas=usage, now=now)
     if len(counted) < len(results):
         log.warning("delivery.lease_lost", results=len(results) - len(counted))
     return len(counted)
@@ -98,11 +106,44 @@ def _decide(result: DeliveryResult, now: datetime) -> _Move:
         case Outcome.PERMANENT if result.is_local:
             return _Move(DeliveryStatus.FAILED, EventType.MESSAGE_FAILED, "undeliverable")
         case Outcome.PERMANENT:
-            return _Move(DeliveryStatus.BOUNCED, EventType.MESSAGE_BOUNCED, "refused")
+            return _Move(DeliveryStatus.BOUNCED, EventType.MESSAGE_BOUNCED, "refused", refusal=_classify(result))
     if now - result.delivery.created_at >= MAX_QUEUE_AGE:
         return _Move(DeliveryStatus.FAILED, EventType.MESSAGE_FAILED, "expired")
     again = now + retry_delay(result.delivery.attempt_count + 1, _jitter)
     return _Move(DeliveryStatus.DEFERRED, EventType.MESSAGE_DEFERRED, next_attempt_at=again)
+
+
+def _classify(result: DeliveryResult) -> Classification:
+    refusal = classify_refusal(result.code or 0, result.enhanced_code, result.text)
+    return Classification("soft", refusal.reason) if result.about_sender else refusal
+
+
+def _find_suppressions(
+    results: Sequence[DeliveryResult], moves: dict[UUID, _Move]
+) -> Iterator[tuple[UUID, NewSuppression]]:
+    """The recipients that are not there, each for its sender's organization.
+
+    Not those of our own: an address without a mailbox here may have one tomorrow, and we will know.
+    """
+    for result in results:
+        delivery = result.delivery
+        if moves[delivery.id].is_hard_bounce and delivery.destination != Lane.LOCAL:
+            words = " ".join(filter(None, (str(result.code or ""), result.enhanced_code, result.text)))
+            source = f"{result.host}: {words}" if result.host else words
+            yield (
+                delivery.organization_id,
+                NewSuppression(delivery.address, Suppression.Reason.HARD_BOUNCE, source),
+            )
+
+
+def _find_due_lanes(results: Sequence[DeliveryResult], moves: dict[UUID, _Move]) -> dict[int, datetime]:
+    """The lanes of what is tried again, each with its earliest time."""
+    lanes: dict[int, datetime] = {}
+    for result in results:
+        again, lane = moves[result.delivery.id].next_attempt_at, result.delivery.lane_id
+        if again is not None:
+            lanes[lane] = min(lanes.get(lane, again), again)
+    return lanes
 
 
 def _write_states(results: Sequence[DeliveryResult], moves: dict[UUID, _Move], now: datetime) -> set[UUID]:
@@ -162,4 +203,6 @@ def _make_event(result: DeliveryResult, move: _Move) -> NewEvent:
     }
     if move.reason:
         data["reason"] = move.reason
+    if move.refusal is not None:
+        data |= {"bounce": move.refusal.kind, "bounce_reason": move.refusal.reason.value}
     return NewEvent(move.event, delivery.organization_id, delivery.mailbox_id, data)

@@ -13,8 +13,10 @@ from apps.core.doorbell import ring_on_commit
 from apps.core.errors import NotFound, ValidationFailed
 from apps.core.ids import new_id
 from apps.core.texts import check_text
+from apps.delivery.errors import RecipientSuppressed
 from apps.delivery.lanes import find_lanes, make_lanes_due
 from apps.delivery.models import Delivery, Lane
+from apps.delivery.selectors import find_suppressed
 from apps.delivery.services.routing import route_recipients
 from apps.delivery.states import DeliveryStatus
 from apps.events.models import EventType
@@ -24,7 +26,7 @@ from apps.mail.models import Message
 from apps.mail.services import OutboundMail, store_outbound
 from apps.mailboxes.errors import InboxDeleted, InboxPaused, InboxSuspended
 from apps.mailboxes.models import Mailbox
-from apps.mailboxes.services import count_sends, limit_reached
+from apps.mailboxes.services import check_limits, count_sends
 from mailhost.address import Address, NamedAddress, parse_address, parse_named_address
 from mailhost.errors import InvalidAddress, InvalidHeader
 from mailhost.message.compose import OutgoingAttachment, OutgoingMail, compose_message
@@ -37,6 +39,10 @@ MAX_ATTACHMENTS = 100
 MAX_LABELS = 50
 MAX_REFERENCES = 50
 DELIVER_TASK = "apps.delivery.tasks.deliver"
+
+
+_Recipients = Mapping[str, tuple[str, Address]]
+"""Compare key -> (kind, address)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +97,18 @@ def send_message(*, mailbox: Mailbox, request: SendRequest, now: datetime) -> Se
     """Accept a message for sending: it is stored, queued and counted when this returns, or nothing is.
 
     `mailbox` comes with its organization, domain and usage loaded. Raises ValidationFailed, MessageTooLarge,
-    NotFound (what it answers), InboxSuspended, InboxPaused, InboxDeleted, OrganizationSuspended, DailyLimitReached.
+    NotFound (what it answers), InboxSuspended, InboxPaused, InboxDeleted, OrganizationSuspended, DailyLimitReached,
+    RecipientSuppressed (when nobody is left to write to).
     """
     people = _read_people(request)
     recipients = people.unique()
     _check_sizes(request, len(recipients))
     _check_may_send(mailbox)
-    limit, used = mailbox.daily_send_limit, mailbox.usage.sends_on(now.date())
-    if limit is not None and used + len(recipients) > limit:
-        # A cheap look before the work; the exact count is the transaction's last statement.
-        raise limit_reached(mailbox, now)
+    suppressed = find_suppressed(organization_id=mailbox.organization_id, keys=recipients, now=now)
+    if len(suppressed) == len(recipients):
+        raise _all_suppressed(recipients, suppressed)
+    count = len(recipients) - len(suppressed)
+    check_limits(mailbox=mailbox, count=count, now=now)
     parent = _find_parent(mailbox, request)
     mail = _make_mail(mailbox, request, people, parent, now)
     raw = _compose(mail)
@@ -108,10 +116,23 @@ def send_message(*, mailbox: Mailbox, request: SendRequest, now: datetime) -> Se
         thread_id = parent.thread_id if parent is not None else request.thread_id
         outbound = OutboundMail(mail, raw, people.bcc, request.labels, thread_id)
         message = store_outbound(mailbox=mailbox, outbound=outbound, now=now)
-        deliveries = _queue(mailbox, message, recipients, now)
-        count_sends(mailbox=mailbox, count=len(deliveries), now=now)
+        deliveries = _queue(mailbox, message, recipients, suppressed, now)
+        count_sends(mailbox=mailbox, count=count, now=now)
         ring_on_commit(DELIVER_TASK)
     return SentMessage(message, deliveries)
+
+
+def _all_suppressed(recipients: _Recipients, suppressed: Mapping[str, str]) -> RecipientSuppressed:
+    """The error that names each recipient and why it is suppressed."""
+    details = [
+        {"field": kind, "message": f"{address.text} is suppressed: {suppressed[key]}."}
+        for key, (kind, address) in recipients.items()
+    ]
+    return (
+        RecipientSuppressed(details=details)
+        if len(details) > 1
+        else RecipientSuppressed(details[0]["message"], details=details)
+    )
 
 
 def _read_people(request: SendRequest) -> _People:
@@ -215,35 +236,40 @@ def _compose(mail: OutgoingMail) -> bytes:
 
 
 def _queue(
-    mailbox: Mailbox, message: Message, recipients: Mapping[str, tuple[str, Address]], now: datetime
+    mailbox: Mailbox, message: Message, recipients: _Recipients, suppressed: Mapping[str, str], now: datetime
 ) -> list[Delivery]:
-    """A delivery per recipient, in its lane; in hold mode what would leave the machine is held."""
+    """A delivery per recipient, in its lane; those that must not be written to have ended already."""
     destinations = route_recipients([address for _, address in recipients.values()])
     lanes = find_lanes(organization_id=mailbox.organization_id, destinations=destinations)
-    holding = settings.MAILHOST_DELIVERY == "hold"
     deliveries = []
-    for (kind, address), destination in zip(recipients.values(), destinations, strict=True):
-        held = holding and destination != Lane.LOCAL
-        deliveries.append(
-            Delivery(
-                organization_id=mailbox.organization_id,
-                mailbox_id=mailbox.id,
-                message=message,
-                lane_id=lanes[destination],
-                kind=kind,
-                address=address.text,
-                status=DeliveryStatus.HELD if held else DeliveryStatus.QUEUED,
-                reason="hold_mode" if held else "",
-                next_attempt_at=None if held else now,
-                created_at=now,
-            )
+    for (key, (kind, address)), destination in zip(recipients.items(), destinations, strict=True):
+        delivery = Delivery(
+            organization_id=mailbox.organization_id,
+            mailbox_id=mailbox.id,
+            message=message,
+            lane_id=lanes[destination],
+            kind=kind,
+            address=address.text,
+            created_at=now,
         )
+        _set_out(delivery, destination, suppressed.get(key), now)
+        deliveries.append(delivery)
     Delivery.objects.bulk_create(deliveries)
     record_events(events=_accepted_events(message, deliveries), now=now)
     waiting = {delivery.lane_id: now for delivery in deliveries if delivery.status == DeliveryStatus.QUEUED}
     if waiting:
         make_lanes_due(due=waiting)
     return deliveries
+
+
+def _set_out(delivery: Delivery, destination: str, suppressed: str | None, now: datetime) -> None:
+    """The state that a delivery begins in: in hold mode what would leave the machine is held."""
+    if suppressed is not None:
+        delivery.status, delivery.reason, delivery.finished_at = DeliveryStatus.SUPPRESSED, suppressed, now
+    elif settings.MAILHOST_DELIVERY == "hold" and destination != Lane.LOCAL:
+        delivery.status, delivery.reason = DeliveryStatus.HELD, "hold_mode"
+    else:
+        delivery.next_attempt_at = now
 
 
 def _accepted_events(message: Message, deliveries: list[Delivery]) -> list[NewEvent]:

@@ -193,7 +193,8 @@ def _insert_mailbox(
     try:
         with transaction.atomic():
             mailbox.save(force_insert=True)
-            mailbox.usage = MailboxUsage.objects.create(mailbox=mailbox, day=now.astimezone(UTC).date())
+            today = now.astimezone(UTC).date()
+            mailbox.usage = MailboxUsage.objects.create(mailbox=mailbox, day=today, judged_since=today)
             if wanted.webhook_url is not None:
                 _hook(mailbox, now, wanted.webhook_dialect, wanted.webhook_events)
             record_change(mailbox, EventType.INBOX_CREATED, now)

@@ -60,13 +60,17 @@ def suspend_mailbox(*, mailbox: Mailbox, reason: str, now: datetime) -> bool:
 
 
 def reinstate_mailbox(*, mailbox: Mailbox, now: datetime) -> bool:
-    """Let a suspended mailbox work again; False when it was not suspended."""
+    """Let a suspended mailbox work again, judged anew from here; False when it was not suspended."""
     with transaction.atomic():
+        # The counters first, as whoever suspends a mailbox by its counters holds them first.
+        usage = MailboxUsage.objects.filter(mailbox_id=mailbox.id)
+        usage.select_for_update().values_list("pk").first()
         changed = Mailbox.objects.filter(id=mailbox.id, status=Mailbox.Status.SUSPENDED).update(
             status=Mailbox.Status.ACTIVE, suspended_reason="", updated_at=now
         )
         mailbox.refresh_from_db()
         if changed:
+            usage.update(judged_since=now.date(), judged_sent=0, judged_bounces=0, judged_complaints=0)
             record_change(mailbox, EventType.INBOX_REINSTATED, now)
             count_status(mailbox, before=Mailbox.Status.SUSPENDED)
     return bool(changed)
@@ -81,6 +85,9 @@ def close_mailbox(
     Mail and queue are not touched: apps.delivery.services.delete_mailbox does the whole.
     """
     with transaction.atomic():
+        # A transaction that found the mailbox alive and has not counted yet counts in vain; one that has counted
+        # commits first, so that whoever cancels and erases after this finds all that there is.
+        MailboxUsage.objects.filter(mailbox_id=mailbox.id).update(closed=True)
         locked = Mailbox.objects.select_for_update().get(id=mailbox.id)
         before = locked.status
         changed = before != Mailbox.Status.DELETED
@@ -93,9 +100,6 @@ def close_mailbox(
             )
             locked.address_key = None
         locked.save()
-        # A transaction that found the mailbox alive and has not counted yet counts in vain; one that has counted
-        # commits first, so that whoever cancels and erases after this finds all that there is.
-        MailboxUsage.objects.filter(mailbox_id=mailbox.id).update(closed=True)
         if changed:
             record_change(locked, EventType.INBOX_DELETED, now)
         count_status(locked, before=before)
