@@ -1,5 +1,5 @@
 """Fixtures of the tests of mailboxes."""
 
-from tests.apps.mailboxes.paying import facilitator, offer, wallet
+from tests.apps.mailboxes.paying import facilitator, offer, provision, sign, wallet
 
-__all__ = ["facilitator", "offer", "wallet"]
+__all__ = ["facilitator", "offer", "provision", "sign", "wallet"]
