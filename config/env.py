@@ -220,13 +220,8 @@ def _read(reader: VariableReader, may_make_secret_key: bool) -> Environment:
     bind = _bind_address(reader)
     http_port, smtp_port, submission_port, submissions_port = _ports(reader)
     hostname = reader.host("MAILHOST_HOSTNAME", _machine_name())
-    delivery = reader.choice("MAILHOST_DELIVERY", "hold", DELIVERY_MODES)
-    relay_url = reader.url("MAILHOST_RELAY_URL", ("smtp", "smtps"))
-    if delivery == "relay" and relay_url is None:
-        raise BadEnvironment("MAILHOST_RELAY_URL must be set when MAILHOST_DELIVERY is relay.")
-    tls_cert, tls_key = reader.file("MAILHOST_TLS_CERT"), reader.file("MAILHOST_TLS_KEY")
-    if (tls_cert is None) != (tls_key is None):
-        raise BadEnvironment("MAILHOST_TLS_CERT and MAILHOST_TLS_KEY must be set together.")
+    delivery, relay_url = _way_out(reader)
+    tls_cert, tls_key = _certificate(reader)
     database_url = reader.text("DATABASE_URL")
     make_key = may_make_secret_key or not database_url
     redis_url = reader.url("REDIS_URL", ("redis", "rediss"))
@@ -253,21 +248,11 @@ def _read(reader: VariableReader, may_make_secret_key: bool) -> Environment:
         mailhost_suspend_bounce_percent=reader.percent("MAILHOST_SUSPEND_BOUNCE_PERCENT", "5"),
         mailhost_suspend_complaint_percent=reader.percent("MAILHOST_SUSPEND_COMPLAINT_PERCENT", "0.1"),
         mailhost_suspend_window_days=reader.number("MAILHOST_SUSPEND_WINDOW_DAYS", 30, 1, 3650),
-        mailhost_private_targets=reader.each(
-            "MAILHOST_PRIVATE_TARGETS", ipaddress.ip_network, "networks such as 10.0.0.0/8"
-        ),
-        mailhost_trusted_proxies=reader.each(
-            "MAILHOST_TRUSTED_PROXIES", ipaddress.ip_network, "networks such as 10.0.0.0/8"
-        ),
+        mailhost_private_targets=reader.each("MAILHOST_PRIVATE_TARGETS", ipaddress.ip_network, _NETWORKS),
+        mailhost_trusted_proxies=reader.each("MAILHOST_TRUSTED_PROXIES", ipaddress.ip_network, _NETWORKS),
         mailhost_tls_cert=tls_cert,
         mailhost_tls_key=tls_key,
-        mailhost_dialect_hosts=dict(
-            reader.each(
-                "MAILHOST_DIALECT_HOSTS",
-                _dialect_host,
-                f"host=dialect pairs, where dialect is {', '.join(DIALECTS)}",
-            )
-        ),
+        mailhost_dialect_hosts=dict(reader.each("MAILHOST_DIALECT_HOSTS", _dialect_host, _DIALECT_HOSTS)),
         mailhost_rspamd_url=reader.url("MAILHOST_RSPAMD_URL", ("http", "https")),
         mailhost_x402_facilitator=reader.url("MAILHOST_X402_FACILITATOR", ("http", "https")),
         mailhost_blobs=reader.choice("MAILHOST_BLOBS", "database", BLOB_STORES),
@@ -282,6 +267,27 @@ def _read(reader: VariableReader, may_make_secret_key: bool) -> Environment:
         database_is_embedded=not database_url,
         redis_is_embedded=not redis_url,
     )
+
+
+_NETWORKS = "networks such as 10.0.0.0/8"
+_DIALECT_HOSTS = f"host=dialect pairs, where dialect is {', '.join(DIALECTS)}"
+
+
+def _way_out(reader: VariableReader) -> tuple[str, str | None]:
+    """How mail leaves, and the smarthost if there is one."""
+    delivery = reader.choice("MAILHOST_DELIVERY", "hold", DELIVERY_MODES)
+    relay_url = reader.url("MAILHOST_RELAY_URL", ("smtp", "smtps"))
+    if delivery == "relay" and relay_url is None:
+        raise BadEnvironment("MAILHOST_RELAY_URL must be set when MAILHOST_DELIVERY is relay.")
+    return delivery, relay_url
+
+
+def _certificate(reader: VariableReader) -> tuple[Path | None, Path | None]:
+    """The certificate's file and its key's."""
+    tls_cert, tls_key = reader.file("MAILHOST_TLS_CERT"), reader.file("MAILHOST_TLS_KEY")
+    if (tls_cert is None) != (tls_key is None):
+        raise BadEnvironment("MAILHOST_TLS_CERT and MAILHOST_TLS_KEY must be set together.")
+    return tls_cert, tls_key
 
 
 def parse_database_url(url: str) -> Database:

@@ -4,6 +4,7 @@ A dialect subclasses DialectView once, with its own way to find the key and its 
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ from apps.core.errors import DomainError, NotFound
 logger = logging.getLogger(__name__)
 
 
-class DialectView(View):
+class DialectView(ABC, View):
     """A resource of a vendor's API.
 
     `scopes` says which of our scopes each method needs; a method that it does not name does not exist. Subclasses of
@@ -42,13 +43,13 @@ class DialectView(View):
         """No cookie speaks for anybody here, so a forged request has nothing to ride on."""
         return csrf_exempt(super().as_view(**initkwargs))
 
+    @abstractmethod
     def find_key(self, request: HttpRequest) -> ApiKey:
         """The key in the vendor's header; raises Unauthorized and the like."""
-        raise NotImplementedError
 
+    @abstractmethod
     def show_error(self, request: HttpRequest, error: DomainError) -> HttpResponse:
         """The vendor's body and status for one of our errors."""
-        raise NotImplementedError
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         self.now = timezone.now()
