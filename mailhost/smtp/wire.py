@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from abc import ABC, abstractmethod
 from typing import cast
 
 from mailhost.smtp.replies import BadReply, Reply, ReplyParser
@@ -23,7 +24,7 @@ class ConnectionClosed(Exception):
     """The other side hung up, or the network did."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, ABC):
     """What both ends share: waiting with a time limit, writing with back-pressure, TLS, closing."""
 
     def __init__(self) -> None:
@@ -59,9 +60,9 @@ class Connection(asyncio.Protocol):
         return self._error is None and self._transport is not None and not self._transport.is_closing()
 
     @property
+    @abstractmethod
     def has_unread(self) -> bool:
         """Whether the other side said something that nobody has taken yet."""
-        raise NotImplementedError
 
     @property
     def remote(self) -> tuple[str, int]:
