@@ -83,6 +83,7 @@ class Delivery(BaseModel):
                 condition=Q(status=DeliveryStatus.HELD),
             ),
             models.Index(fields=["mailbox_id", "-id"], name="delivery_by_mailbox"),
+            models.Index(fields=["organization_id", "-id"], name="delivery_by_organization"),
         ]
 
     def __str__(self) -> str:
