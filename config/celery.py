@@ -19,6 +19,10 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "reset_day": {"task": "apps.mailboxes.tasks.reset_day", "schedule": crontab(minute="0", hour="0")},
     "create_partitions": {"task": "apps.core.tasks.create_partitions", "schedule": crontab(minute="30", hour="3")},
     "forget_answers": {"task": "apps.api.tasks.forget_answers", "schedule": crontab(minute="15")},
+    "forget_suppressions": {
+        "task": "apps.delivery.tasks.forget_expired_suppressions",
+        "schedule": crontab(minute="50", hour="3"),
+    },
     "forget_webhook_calls": {"task": "apps.events.tasks.forget_webhook_calls", "schedule": crontab(minute="45")},
 }
 

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from apps.accounts.models import Organization
-from apps.delivery.models import Delivery
+from apps.delivery.models import Delivery, Suppression
 from apps.delivery.services import DeliveryResult, claim_deliveries, record_results
 from apps.events.models import Event
 from apps.inbound.services import IncomingMail, accept_mails
@@ -34,10 +34,12 @@ def arrive(mailbox: Mailbox, raw: str) -> None:
     assert [reply.code for reply in accept_mails(mails=[mail], now=timezone.now())] == [250]
 
 
-def bounce(message: Message, address: str, action: str = "failed", status: str = "5.1.1") -> str:
+def bounce(
+    message: Message, address: str, action: str = "failed", status: str = "5.1.1", words: str = "550 5.1.1 gone"
+) -> str:
     fields = (
         f"Final-Recipient: rfc822; {address}\r\nAction: {action}\r\nStatus: {status}\r\n"
-        "Diagnostic-Code: smtp; 550 5.1.1 gone\r\n"
+        f"Diagnostic-Code: smtp; {words}\r\n"
     )
     return REPORT.format(kind="delivery-status", fields=fields, message_id=message.rfc_message_id)
 
@@ -101,3 +103,35 @@ def test_a_report_to_another_mailbox_or_about_nothing_we_sent_changes_nothing(
     arrive(mailbox, bounce(sent, "never@acme.test"))
     arrive(mailbox, bounce(sent, "a@acme.test").replace(sent.rfc_message_id, "<other@agents.localhost>"))
     assert (set(states().values()), counts(mailbox)) == ({"delivered"}, (0, 0))
+
+
+def suppressed() -> dict[str, tuple[str, str]]:
+    return {row.address: (row.reason, row.source) for row in Suppression.objects.all()}
+
+
+def test_a_later_hard_bounce_suppresses_its_recipient_and_no_other(mailbox: Mailbox, sent: Message) -> None:
+    arrive(mailbox, bounce(sent, "A@ACME.test"))
+    assert suppressed() == {"a@acme.test": ("hard_bounce", "report: 550 5.1.1 gone")}
+    event = Event.objects.get(type="message.bounced")
+    assert (event.data["bounce"], event.data["bounce_reason"]) == ("hard", "unknown_recipient")
+
+
+def test_a_later_bounce_for_another_reason_suppresses_nobody(mailbox: Mailbox, sent: Message) -> None:
+    arrive(mailbox, bounce(sent, "a@acme.test", status="5.2.2", words="552 5.2.2 mailbox full"))
+    assert states()["a@acme.test"] == "bounced"
+    assert suppressed() == {}
+    assert Event.objects.get(type="message.bounced").data["bounce"] == "soft"
+
+
+def test_whoever_complains_is_not_written_to_again(mailbox: Mailbox, sent: Message) -> None:
+    arrive(mailbox, complaint(sent, "b@acme.test"))
+    assert suppressed() == {"b@acme.test": ("complaint", "report: abuse")}
+
+
+def test_a_forged_report_suppresses_nobody(
+    mailbox: Mailbox, make_mailbox: MakeMailbox, stranger: Organization, sent: Message
+) -> None:
+    arrive(make_mailbox("eve", of=stranger), bounce(sent, "a@acme.test"))
+    arrive(mailbox, bounce(sent, "never@acme.test"))
+    arrive(mailbox, complaint(sent, "never@acme.test"))
+    assert suppressed() == {}
