@@ -45,6 +45,17 @@ def reinstate_organization(*, organization: Organization) -> None:
     organization.save(update_fields=["suspended_at", "suspended_reason", "updated_at"])
 
 
+def limit_organization(*, organization: Organization, daily_send_limit: int | None) -> None:
+    """How many recipients a UTC day all its mailboxes together may write to; None: no limit. Raises ValidationFailed.
+
+    What they have sent today counts from the first send on that meets the limit.
+    """
+    if daily_send_limit is not None and not 0 <= daily_send_limit <= _MAX_COUNT:
+        raise ValidationFailed("daily_send_limit", f"The limit lies between 0 and {_MAX_COUNT}.")
+    organization.daily_send_limit = daily_send_limit
+    organization.save(update_fields=["daily_send_limit", "updated_at"])
+
+
 def create_api_key(
     *,
     organization: Organization | None,

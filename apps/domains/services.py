@@ -2,13 +2,14 @@
 
 import asyncio
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from apps.accounts.models import Organization
 from apps.core.errors import Conflict, NotFound, ValidationFailed
+from apps.core.warmup import MAX_RECIPIENTS, Ramp
 from apps.domains.checks import Finding, check_records
 from apps.domains.models import DkimKey, Domain
 from apps.domains.selectors import dns_records
@@ -103,6 +104,19 @@ def _save_keys(domain: Domain, keys: list[DkimKey]) -> None:
     for key in keys:
         key.domain = domain
     DkimKey.objects.bulk_create(keys)
+
+
+def limit_domain(*, domain: Domain, daily_send_limit: int | None, ramp: Ramp | None, now: datetime) -> None:
+    """How many recipients a UTC day all mailboxes of the domain together may write to; None: no limit.
+
+    `ramp` lets it grow from a small number, beginning today. What was sent today counts from the first send on that
+    meets the limit. Raises ValidationFailed.
+    """
+    if daily_send_limit is not None and not 0 <= daily_send_limit <= MAX_RECIPIENTS:
+        raise ValidationFailed("daily_send_limit", f"The limit lies between 0 and {MAX_RECIPIENTS}.")
+    domain.daily_send_limit = daily_send_limit
+    fields = domain.set_ramp(ramp, today=now.astimezone(UTC).date())
+    domain.save(update_fields=[*fields, "daily_send_limit", "updated_at"])
 
 
 def verify_domain(*, domain: Domain, now: datetime) -> Domain:

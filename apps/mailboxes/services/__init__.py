@@ -1,6 +1,12 @@
 """Mailboxes: making, changing and ending them, and their counters."""
 
-from apps.mailboxes.services.manage import NewMailbox, create_mailbox, ensure_default_pod, update_mailbox
+from apps.mailboxes.services.manage import (
+    NewMailbox,
+    create_mailbox,
+    ensure_default_pod,
+    update_mailbox,
+    warm_up_mailbox,
+)
 from apps.mailboxes.services.status import RESERVED_AFTER_PURGE, close_mailbox, reinstate_mailbox, suspend_mailbox
 from apps.mailboxes.services.usage import (
     Usage,
@@ -32,4 +38,5 @@ __all__ = [
     "reset_daily_counters",
     "suspend_mailbox",
     "update_mailbox",
+    "warm_up_mailbox",
 ]

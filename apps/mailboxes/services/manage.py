@@ -14,6 +14,7 @@ from apps.accounts.models import ApiKey, Organization
 from apps.accounts.services import spend_inbox_quota
 from apps.core.errors import Conflict, NotFound, ValidationFailed
 from apps.core.texts import check_json, check_line, check_text
+from apps.core.warmup import Ramp
 from apps.domains.errors import DomainNotVerified
 from apps.domains.models import Domain
 from apps.domains.selectors import get_usable_domain
@@ -268,3 +269,9 @@ def _change_status(mailbox: Mailbox, status: str) -> None:
 def _check_status(status: str) -> None:
     if status not in (Mailbox.Status.ACTIVE, Mailbox.Status.PAUSED):
         raise ValidationFailed("status", "The status can be set to active or paused.")
+
+
+def warm_up_mailbox(*, mailbox: Mailbox, ramp: Ramp | None, now: datetime) -> None:
+    """Let the mailbox's daily limit grow from a small one, beginning today; None ends it. Raises ValidationFailed."""
+    fields = mailbox.set_ramp(ramp, today=now.astimezone(UTC).date())
+    mailbox.save(update_fields=[*fields, "updated_at"])
