@@ -148,10 +148,7 @@ class _Header:
         if name == "from":
             values = values[:1]
         text = ", ".join(header_text(value, self._hint) for value in values)
-        return [
-            entry if entry.address.isascii() and entry.name.isascii() else _storable_address(entry)
-            for entry in parse_mailboxes(text)
-        ]
+        return [_storable_address(entry) for entry in parse_mailboxes(text)]
 
     def message_ids(self, name: str) -> list[str]:
         ids: dict[str, None] = {}

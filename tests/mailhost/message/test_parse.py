@@ -58,6 +58,11 @@ def test_no_text_holds_what_the_database_cannot_store() -> None:
     assert "\0" not in message.to[0].address + message.to[0].name + message.message_id
 
 
+def test_a_name_of_nothing_but_encoded_nuls_is_storable() -> None:
+    message = parse(b"Cc: =?utf-8?b?AAAA?= <a@b.example>\r\n\r\n")
+    assert message.cc[0].name == "\ufffd" * 3
+
+
 def test_line_ends_may_be_bare_lf() -> None:
     message = parse_message(
         HEAD.replace(b"\r\n", b"\n") + multipart("mixed", part("text/plain", b"hi")).replace(b"\r\n", b"\n")
