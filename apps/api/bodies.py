@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
@@ -12,6 +13,7 @@ from apps.api.errors import BodyTooLarge, MalformedJson
 from apps.core.errors import ValidationFailed
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_MAX_PLACE = 200
 
 
 def read_json_object(request: HttpRequest) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def read_json_object(request: HttpRequest) -> dict[str, Any]:
         raise ValidationFailed("", "The body must be a JSON object.")
     # Raw control characters are no valid JSON, and lone surrogates no valid UTF-8: both come by escape only.
     if b"\\u" in body:
-        _refuse_unstorable(data, "")
+        _refuse_unstorable(data)
     return data
 
 
@@ -61,16 +63,37 @@ def _parse_float(text: str) -> float:
     return number
 
 
-def _refuse_unstorable(value: Any, path: str) -> None:
-    """Depth is bounded by what the JSON parser has let through."""
-    if isinstance(value, str):
-        if _UNSTORABLE.search(value):
-            raise ValidationFailed(path, "Text cannot hold NUL characters or lone surrogates.")
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            if _UNSTORABLE.search(name):
-                raise ValidationFailed(path, "A name cannot hold NUL characters or lone surrogates.")
-            _refuse_unstorable(item, f"{path}.{name}" if path else name)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _refuse_unstorable(item, f"{path}[{index}]")
+def _refuse_unstorable(data: dict[str, Any]) -> None:
+    """Raise ValidationFailed at the first text that cannot be stored, naming the place.
+
+    Without recursion, whatever depth the parser has let through, and the place is put into words only then: kept as
+    text on the way down, long names in deep nesting would take gigabytes.
+    """
+    names: list[str | int] = []
+    levels = [_members(data)]
+    while levels:
+        for name, value in levels[-1]:
+            if isinstance(name, str) and _UNSTORABLE.search(name):
+                raise ValidationFailed(_show_place(names), "A name cannot hold NUL characters or lone surrogates.")
+            if isinstance(value, str) and _UNSTORABLE.search(value):
+                raise ValidationFailed(
+                    _show_place([*names, name]), "Text cannot hold NUL characters or lone surrogates."
+                )
+            if isinstance(value, dict | list):
+                names.append(name)
+                levels.append(_members(value))
+                break
+        else:
+            levels.pop()
+            del names[-1:]
+
+
+def _members(value: dict[str, Any] | list[Any]) -> Iterator[tuple[str | int, Any]]:
+    """What an object or a list holds, each with its name or index."""
+    return iter(value.items() if isinstance(value, dict) else enumerate(value))
+
+
+def _show_place(names: list[str | int]) -> str:
+    """`attachments[0].filename`; of what is too long or too deep, the beginning."""
+    parts = (f"[{name}]" if isinstance(name, int) else f".{name[:_MAX_PLACE]}" for name in names[:_MAX_PLACE])
+    return "".join(parts).removeprefix(".")[:_MAX_PLACE]

@@ -1,5 +1,6 @@
 """Inboxes through HTTP."""
 
+import tracemalloc
 from datetime import timedelta
 from typing import Any
 
@@ -159,6 +160,20 @@ def test_deeply_nested_metadata_is_refused_or_stored_but_never_fails(owner: Api)
     for _ in range(400):
         nested = {"a": nested}
     assert owner.post("/v1/inboxes", {"metadata": nested}).status_code in (201, 400)
+
+
+def test_long_names_in_deep_nesting_take_no_more_memory_than_they_are_long(owner: Api) -> None:
+    depth, name = 900, b"n" * 2000
+    body = b'{"username": "a", "x": ' + (b'{"' + name + b'": ') * depth + b'"\\u0000"' + b"}" * (depth + 1)
+    tracemalloc.start()
+    try:
+        error = error_of(owner.post("/v1/inboxes", body), 400, "validation_failed")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert error["details"][0]["field"].startswith("x.nnn")
+    assert len(error["details"][0]["field"]) <= 200
+    assert peak < 20 * len(body)
 
 
 def test_a_change_merges_metadata_and_leaves_the_rest(owner: Api) -> None:
