@@ -136,7 +136,9 @@ def test_list_pages_by_cursor_newest_first(agent: Postern) -> None:
     assert agent.ask("GET", "/v1/inboxes?limit=20")[1]["next_cursor"] is None
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "cursor=rubbish"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=x", "limit=000001000000", "limit=000001" + "0" * 5000, "cursor=rubbish"]
+)
 def test_a_bad_page_is_refused(agent: Postern, query: str) -> None:
     status, answer, _ = agent.ask("GET", f"/v1/inboxes?{query}")
     assert (status, answer["error"]["code"]) == (422, "validation_failed")

@@ -1,5 +1,6 @@
 """What Postern's clients send. Fields that we do not know are ignored, as the vendor does."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,7 +72,7 @@ def read_send(body: Mapping[str, Any]) -> tuple[SendRequest, str | None]:
 def read_page_request(request: HttpRequest, key: ApiKey, name: str) -> PageRequest:
     """`limit` and `cursor` of a list."""
     given = request.GET.get("limit", str(DEFAULT_LIMIT))
-    if not (given.isascii() and given.isdigit() and 1 <= int(given[:6]) <= MAX_LIMIT):
+    if not re.fullmatch(r"[0-9]{1,4}", given) or not 1 <= int(given) <= MAX_LIMIT:
         raise ValidationFailed("limit", f"limit lies between 1 and {MAX_LIMIT}.")
     list_key = ListKey(f"postern.{name}", key.organization_id)
     return PageRequest(key=list_key, limit=int(given), ascending=False, cursor=request.GET.get("cursor") or None)
