@@ -31,7 +31,8 @@ def _flag(task: str) -> str:
     return f"mailhost:rung:{task}"
 
 
-def _connect() -> redis.Redis:
+def connect_redis() -> redis.Redis:
+    """A client that gives up after 100 ms, and tries nothing twice."""
     # Redis-py would try a failed command again, three times and with growing pauses.
     retry = Retry(NoBackoff(), 0)
     return redis.Redis.from_url(
@@ -89,7 +90,7 @@ class Doorbell:
 
     def _send(self, task: str) -> None:
         if self._client is None:
-            self._client = _connect()
+            self._client = connect_redis()
         if not self._client.set(_flag(task), "1", nx=True, px=_RUNG_FOR_MS):
             return
         if self._sender is None:
@@ -103,7 +104,7 @@ class Doorbell:
             return
         try:
             if self._client is None:
-                self._client = _connect()
+                self._client = connect_redis()
             self._client.delete(_flag(task))
         except redis.RedisError:
             self._quiet_until = time.monotonic() + _REST_AFTER_FAILURE

@@ -50,3 +50,11 @@ def id_floor(moment: datetime) -> UUID:
     """
     milliseconds = max((moment - _EPOCH) // _MILLISECOND, 0)
     return UUID(int=milliseconds << 80)
+
+
+def id_moment(value: UUID) -> datetime:
+    """When a UUIDv7 was made, to the millisecond; the end of time for one that says something later."""
+    try:
+        return _EPOCH + (value.int >> 80) * _MILLISECOND
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)

@@ -66,6 +66,9 @@ class Event(BaseModel):
     class Meta:
         indexes: ClassVar = [
             models.Index(fields=["organization_id", "position", "id"], name="events_by_place"),
+            models.Index(
+                fields=["mailbox_id", "position", "id"], condition=Q(type="message.received"), name="events_received"
+            ),
         ]
 
     def __str__(self) -> str:

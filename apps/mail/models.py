@@ -74,6 +74,10 @@ class Message(BaseModel):
     unread = models.BooleanField(default=False)
     has_attachments = models.BooleanField(default=False)
     auto_submitted = models.BooleanField(default=False)
+    automatic = models.CharField(
+        max_length=12, blank=True, default="", db_default="", editable=False,
+        help_text="Why an inbound mail is not a person's: generated, replied, notified, bulk or report.",
+    )  # fmt: skip
     authentication = models.JSONField(default=dict)
     defects = ArrayField(models.CharField(max_length=200), default=list)
     size = models.PositiveIntegerField(default=0, help_text="Octets of the raw mail.")

@@ -11,6 +11,7 @@ from django.db import connection
 
 from apps.core.doorbell import ring_on_commit
 from apps.core.ids import new_id
+from apps.core.news import announce_on_commit
 from apps.events.models import EventType
 
 CALL_TASK = "apps.events.tasks.call_webhooks"
@@ -36,7 +37,8 @@ SELECT events_record(%(ids)s::uuid[], %(organizations)s::uuid[], %(mailboxes)s::
 def record_events(*, events: Iterable[NewEvent], now: datetime) -> None:
     """Insert facts, and a call for each webhook that is to be told; one statement, whoever listens.
 
-    Call it inside the transaction that makes them true. The doorbell rings only if somebody is to be told.
+    Call it inside the transaction that makes them true. The doorbell rings only if a webhook is to be
+    told; agents that wait and streams hear of it by news.
     """
     facts = list(events)
     if not facts:
@@ -54,3 +56,5 @@ def record_events(*, events: Iterable[NewEvent], now: datetime) -> None:
         row = cursor.fetchone()
     if row is not None and row[0]:
         ring_on_commit(CALL_TASK)
+    received = {fact.mailbox_id for fact in facts if fact.type == EventType.MESSAGE_RECEIVED and fact.mailbox_id}
+    announce_on_commit(organization_ids={fact.organization_id for fact in facts}, mailbox_ids=received)

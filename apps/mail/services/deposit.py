@@ -163,6 +163,7 @@ class _Writer:
             unread=True,
             has_attachments=bool(parsed.attachments),
             auto_submitted=parsed.auto_submitted,
+            automatic=parsed.automatic,
             authentication=deposit.authentication,
             defects=[defect[:200] for defect in parsed.defects],
             size=len(deposit.raw),
