@@ -9,6 +9,7 @@ import pytest
 from apps.accounts.models import ApiKey, Organization
 from apps.accounts.services import create_api_key, revoke_api_key
 from apps.core.ids import encode_id, new_id
+from apps.delivery.services import NewSuppression, create_suppression
 from apps.domains.services import create_domain
 from apps.mailboxes.models import Mailbox
 from tests.api.conftest import Api, MakeApi, error_of
@@ -36,6 +37,12 @@ ENDPOINTS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/domains/{domain}", None, "domains:read"),
     ("POST", "/v1/domains/{domain}/verify", None, "domains:write"),
     ("GET", "/v1/events", None, "events:read"),
+    ("GET", "/v1/suppressions", None, "suppressions:read"),
+    ("POST", "/v1/suppressions", {"address": "a@example.com"}, "suppressions:write"),
+    ("GET", "/v1/suppressions/export", None, "suppressions:read"),
+    ("POST", "/v1/suppressions/import", {"suppressions": [{"address": "a@example.com"}]}, "suppressions:write"),
+    ("GET", "/v1/suppressions/{suppression}", None, "suppressions:read"),
+    ("DELETE", "/v1/suppressions/{suppression}", None, "suppressions:write"),
     ("GET", "/v1/api-keys", None, "keys:write"),
     ("POST", "/v1/api-keys", {"name": "x", "scopes": ["events:read"]}, "keys:write"),
     ("DELETE", "/v1/api-keys/{key}", None, "keys:write"),
@@ -49,12 +56,14 @@ def ids(organization: Organization, mailbox: Mailbox, now: Any) -> dict[str, str
     message = deposit_mail(mailbox, attachment=b"hello")
     key, _ = create_api_key(organization=organization, name="other", scopes=["events:read"], now=now)
     domain = create_domain(organization=organization, name="acme.example.com", now=now)
+    entry, _ = create_suppression(organization=organization, wanted=NewSuppression("gone@example.com"), now=now)
     return {
         "inbox": encode_id("inbox", mailbox.id),
         "message": encode_id("msg", message.id),
         "attachment": encode_id("att", message.attachments.get().id),
         "domain": encode_id("dom", domain.id),
         "key": encode_id("key", key.id),
+        "suppression": encode_id("sup", entry.id),
     }
 
 
@@ -78,6 +87,7 @@ def test_an_id_that_was_never_given_is_not_there(
     method: str, path: str, body: Any, scope: str, ids: dict[str, str], owner: Api
 ) -> None:
     prefixes = {"inbox": "inbox", "message": "msg", "attachment": "att", "domain": "dom", "key": "key"}
+    prefixes["suppression"] = "sup"
     unknown = {name: encode_id(prefix, new_id()) for name, prefix in prefixes.items()}
     error_of(owner.ask(method, path.format(**unknown), body), 404, "not_found")
     rubbish = dict.fromkeys(prefixes, "rubbish")

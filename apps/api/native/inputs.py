@@ -16,6 +16,8 @@ from apps.api.attachments import EncodedFile, decode_files
 from apps.api.cursors import ListKey, PageRequest
 from apps.core.errors import ValidationFailed
 from apps.core.ids import decode_id
+from apps.delivery.models import Suppression
+from apps.delivery.services import MAX_IMPORTED
 from mailhost.address import domain_key
 from mailhost.errors import InvalidDomain
 from mailhost.message.compose import OutgoingAttachment
@@ -61,6 +63,15 @@ class Number(serializers.IntegerField):
         if not isinstance(data, int) or isinstance(data, bool):
             raise serializers.ValidationError("This must be a whole number.")
         return super().to_internal_value(data)
+
+
+class Flag(serializers.BooleanField):
+    """true or false and nothing else."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            raise serializers.ValidationError("This must be true or false.")
+        return data
 
 
 class Time(serializers.Field[datetime, str, str, Any]):
@@ -212,8 +223,31 @@ class SendInput(ReplyInput):
     subject = Line(max_length=MAX_SUBJECT_CHARACTERS, required=False, allow_null=True)
     reply_to = Addresses(required=False, allow_null=True)
     headers = CustomHeaders(required=False, allow_null=True)
+    list = Flag(
+        required=False,
+        help_text="Adds one-click unsubscribe (RFC 8058). Such a mail goes to one recipient, whose link it carries.",
+    )
     in_reply_to = PrefixedId("msg", required=False, allow_null=True)
     thread_id = PrefixedId("thread", required=False, allow_null=True)
+
+
+class NewSuppressionInput(StrictInput):
+    """POST /v1/suppressions, and an entry of an import."""
+
+    address = Text(min_length=1, max_length=320, allow_blank=False)
+    reason = serializers.ChoiceField(
+        choices=Suppression.Reason.values, required=False, default=Suppression.Reason.MANUAL.value
+    )
+    source = Line(  # type: ignore[assignment]
+        max_length=500, required=False, allow_null=True, help_text="A note: where this is known from."
+    )
+    expires_at = Time(required=False, allow_null=True)
+
+
+class SuppressionImport(StrictInput):
+    """POST /v1/suppressions/import."""
+
+    suppressions = NewSuppressionInput(many=True, allow_empty=False, max_length=MAX_IMPORTED)  # type: ignore[call-arg]
 
 
 class NewDomain(StrictInput):

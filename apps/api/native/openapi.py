@@ -25,6 +25,7 @@ PATH_TEXTS = {
     "attachment_id": "The attachment's id (`att_...`).",
     "domain_id": "The domain's id (`dom_...`).",
     "key_id": "The key's id (`key_...`).",
+    "suppression": "The entry's id (`sup_...`) or the URL-encoded address.",
 }
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -57,12 +58,17 @@ def describe(
     tag: str,
     examples: Mapping[str, Any] | None = None,
     also: Mapping[int, Any] | None = None,
+    media: Sequence[str] = (),
 ) -> Callable[[Handler], Handler]:
-    """Describe a handler: its name for generated clients, its answer of success, its body, its own error codes."""
+    """Describe a handler: its name for generated clients, its answer of success, its body, its own error codes.
+
+    `media` are the types of an answer of success that is not JSON.
+    """
     codes = [*BASE_ERRORS, *errors]
     if request is not None:
         codes += ["malformed_json", "message_too_large"]
-    responses: dict[Any, Any] = {status: answer if answer is not None else OpenApiResponse(description="Done.")}
+    success = (status, *media) if media else status
+    responses: dict[Any, Any] = {success: answer if answer is not None else OpenApiResponse(description="Done.")}
     responses.update(also or {})
     for error_status in sorted({STATUS_OF[code] for code in codes}):
         named = sorted(code for code in set(codes) if STATUS_OF[code] == error_status)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from apps.accounts.models import ApiKey, Organization
 from apps.core.ids import encode_id
-from apps.delivery.models import Attempt, Delivery
+from apps.delivery.models import Attempt, Delivery, Suppression
 from apps.delivery.services import SentMessage
 from apps.delivery.states import message_status
 from apps.domains.models import DkimKey, Domain
@@ -38,8 +38,9 @@ def _id_or_none(prefix: str, value: UUID | None) -> str | None:
 def show_inbox(mailbox: Mailbox, now: datetime) -> Json:
     """An inbox; the mailbox comes with its domain and usage."""
     usage = mailbox.usage
-    sends_today = usage.sends_on(now.astimezone(UTC).date())
-    limit = mailbox.daily_send_limit
+    today = now.astimezone(UTC).date()
+    sends_today = usage.sends_on(today)
+    limit = mailbox.limit_on(today)
     return {
         "id": encode_id("inbox", mailbox.id),
         "address": mailbox.address,
@@ -49,7 +50,7 @@ def show_inbox(mailbox: Mailbox, now: datetime) -> Json:
         "pod_id": encode_id("pod", mailbox.pod_id),
         "status": mailbox.status,
         "suspended_reason": mailbox.suspended_reason or None,
-        "daily_send_limit": limit,
+        "daily_send_limit": mailbox.daily_send_limit,
         "sends_today": sends_today,
         "sends_remaining": None if limit is None else max(0, limit - sends_today),
         "limit_resets_at": show_time(next_midnight(now)),
@@ -230,6 +231,18 @@ def _show_event_value(name: str, value: Any) -> Any:
         return encode_id(prefix, UUID(value))
     except ValueError:
         return value
+
+
+def show_suppression(entry: Suppression) -> Json:
+    """An address that must not be written to."""
+    return {
+        "id": encode_id("sup", entry.id),
+        "address": entry.address,
+        "reason": entry.reason,
+        "source": entry.source or None,
+        "expires_at": _time_or_none(entry.expires_at),
+        "created_at": show_time(entry.created_at),
+    }
 
 
 def show_key(key: ApiKey, secret: str | None = None) -> Json:

@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from apps.accounts.models import SCOPES
 from apps.delivery.models import Attempt
+from apps.delivery.models import Suppression as SuppressionModel
 from apps.delivery.states import DeliveryStatus
 from apps.domains.models import Domain as DomainModel
 from apps.events.models import EventType
@@ -186,6 +187,26 @@ class Domain(Shape):
     last_checked_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+
+class Suppression(Shape):
+    """An address that must not be written to."""
+
+    id = serializers.CharField()
+    address = serializers.CharField()
+    reason = serializers.ChoiceField(choices=SuppressionModel.Reason.values)
+    source = serializers.CharField(  # type: ignore[assignment]
+        allow_null=True, help_text="Where it comes from: the server's words, or a note."
+    )
+    expires_at = serializers.DateTimeField(allow_null=True, help_text="Null: it holds for good.")
+    created_at = serializers.DateTimeField()
+
+
+class Imported(Shape):
+    """What became of an import."""
+
+    imported = serializers.IntegerField(help_text="Entries that are new or changed.")
+    unchanged = serializers.IntegerField(help_text="Entries that stood already, or twice in the list.")
 
 
 class Event(Shape):

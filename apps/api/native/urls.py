@@ -2,12 +2,12 @@
 
 from django.urls import URLPattern, path, re_path, register_converter
 
-from apps.api.native.views import domains, events, inboxes, keys, messages, schema, sending
+from apps.api.native.views import domains, events, inboxes, keys, messages, schema, sending, suppressions
 from apps.api.native.views.base import Missing
 
 
 class InboxConverter:
-    """An inbox in a path: its id, or its address, whose local part may hold a slash."""
+    """What an id or an address names in a path; an address's local part may hold a slash."""
 
     regex = r"(?:[^/]+|[^@]+@[^/@]+)"
 
@@ -37,6 +37,10 @@ urlpatterns: list[URLPattern] = [
     path("domains", domains.DomainList.as_view()),
     path("domains/<str:domain_id>", domains.OneDomain.as_view()),
     path("domains/<str:domain_id>/verify", domains.VerifyDomain.as_view()),
+    path("suppressions", suppressions.SuppressionList.as_view()),
+    path("suppressions/import", suppressions.ImportSuppressions.as_view()),
+    path("suppressions/export", suppressions.ExportSuppressions.as_view()),
+    path("suppressions/<inbox:suppression>", suppressions.OneSuppression.as_view()),
     path("events", events.EventLog.as_view()),
     re_path(r"^.*$", Missing.as_view()),
 ]

@@ -24,6 +24,7 @@ from apps.delivery.services.suppress import (
     remove_suppression,
     suppress_addresses,
 )
+from apps.delivery.services.unsubscribe import UnsubscribeLink, read_unsubscribe_link, unsubscribe
 
 __all__ = [
     "DELIVER_TASK",
@@ -36,6 +37,7 @@ __all__ = [
     "ReplyRequest",
     "SendRequest",
     "SentMessage",
+    "UnsubscribeLink",
     "cancel_waiting",
     "claim_deliveries",
     "create_suppression",
@@ -44,6 +46,7 @@ __all__ = [
     "forget_expired",
     "hold_waiting",
     "import_suppressions",
+    "read_unsubscribe_link",
     "reclaim_expired",
     "record_reports",
     "record_results",
@@ -56,4 +59,5 @@ __all__ = [
     "send_message",
     "stamp_on_wire",
     "suppress_addresses",
+    "unsubscribe",
 ]

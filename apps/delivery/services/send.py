@@ -18,6 +18,7 @@ from apps.delivery.lanes import find_lanes, make_lanes_due
 from apps.delivery.models import Delivery, Lane
 from apps.delivery.selectors import find_suppressed
 from apps.delivery.services.routing import route_recipients
+from apps.delivery.services.unsubscribe import unsubscribe_headers
 from apps.delivery.states import DeliveryStatus
 from apps.events.models import EventType
 from apps.events.services import NewEvent, record_events
@@ -50,7 +51,8 @@ class SendRequest:
     """What a caller asks to send; addresses as text, `Name <addr>` accepted.
 
     `in_reply_to` is a message of the same mailbox: headers and thread follow from it. `thread_id` alone puts the
-    message into a thread, as an answer to its newest message.
+    message into a thread, as an answer to its newest message. `is_list` adds one-click unsubscribe, for the only
+    recipient that such a mail may have.
     """
 
     to: Sequence[str] = ()
@@ -65,6 +67,7 @@ class SendRequest:
     labels: Sequence[str] = ()
     in_reply_to: UUID | None = None
     thread_id: UUID | None = None
+    is_list: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +219,29 @@ def _make_mail(
         subject=request.subject,
         text=request.text,
         html=request.html,
-        headers=list(request.headers),
+        headers=[*request.headers, *_list_headers(mailbox, request, people)],
         attachments=list(request.attachments),
         message_id=f"<{new_id().hex}@{mailbox.domain.name}>",
         date=now,
         in_reply_to=parent.rfc_message_id if parent is not None and parent.rfc_message_id else None,
         references=list(dict.fromkeys(references)),
     )
+
+
+def _list_headers(mailbox: Mailbox, request: SendRequest, people: _People) -> list[tuple[str, str]]:
+    """For mail of a list, the way off it: a link that is the recipient's own, so there can be only one recipient."""
+    if not request.is_list:
+        return []
+    recipients = people.unique()
+    if len(recipients) != 1:
+        raise ValidationFailed(
+            "list",
+            "A mail with list: true goes to one recipient, whose own unsubscribe link it carries; send one to each.",
+        )
+    if any(name.lower().startswith("list-unsubscribe") for name, _ in request.headers):
+        raise ValidationFailed("headers", "With list: true the List-Unsubscribe headers are written by the server.")
+    ((_, recipient),) = recipients.values()
+    return unsubscribe_headers(mailbox=mailbox, recipient=recipient)
 
 
 def _compose(mail: OutgoingMail) -> bytes:

@@ -65,6 +65,7 @@ def send_from_inbox(view: NativeView, inbox: str) -> HttpResponse:
         labels=values.get("labels", ()),
         in_reply_to=values.get("in_reply_to"),
         thread_id=values.get("thread_id"),
+        is_list=values.get("list", False),
     )
     return answer_send(view, body, lambda: send_message(mailbox=mailbox, request=request, now=view.now))
 
