@@ -200,6 +200,9 @@ class EmbeddedPostgres:
             "timezone": "UTC",
             "log_timezone": "UTC",
             "log_min_messages": "warning",
+            # A failing statement holds people's mail, and so does the DETAIL of what was wrong with its row.
+            "log_min_error_statement": "panic",
+            "log_error_verbosity": "terse",
             "logging_collector": "off",
             "cluster_name": "mailhost",
         }

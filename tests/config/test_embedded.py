@@ -92,6 +92,21 @@ def test_postgres_is_durable_private_and_keeps_its_data(state):
     assert not (server.data / "postmaster.pid").exists()
 
 
+def test_the_log_of_postgres_holds_nothing_of_the_row_that_failed(state):
+    server, process = start_postgres(state)
+    try:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE mail (subject text PRIMARY KEY)")
+            connection.execute("INSERT INTO mail VALUES ('private words')")
+            with pytest.raises(psycopg.IntegrityError):
+                connection.execute("INSERT INTO mail VALUES ('private words')")
+    finally:
+        server.stop(process)
+    log = (state / "log" / "postgres.log").read_text()
+    assert "duplicate key" in log
+    assert "private words" not in log
+
+
 def test_a_cluster_half_made_is_made_anew(state):
     (state / "postgres" / "data.new").mkdir(parents=True)
     (state / "postgres" / "data.new" / "PG_VERSION").write_text("18\n")
