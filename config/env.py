@@ -40,6 +40,7 @@ DEFAULT_PORTS = {
 }
 MIN_SECRET_KEY = 32
 MAX_FILE_VALUE = 64 * 1024
+MAX_SHOWN_PATH = 200
 MAX_PROCESSES = 64
 MAX_GENERATED_NAMES = 1_000_000
 MAX_COUNT = 999_999_999
@@ -178,9 +179,14 @@ class VariableReader:
         if not value:
             return None
         path = Path(value).absolute()
-        if not path.is_file():
-            raise BadEnvironment(f"{name} must name a file that exists, not {value!r}.")
-        return path
+        try:
+            if path.is_file():
+                return path
+        except OSError:  # no name that a file could have
+            pass
+        # What is no path may be the content, by NAME_FILE for instance: a private key.
+        shown = f", not {value!r}" if len(value) <= MAX_SHOWN_PATH and value.isprintable() else ""
+        raise BadEnvironment(f"{name} must name a file that exists{shown}.")
 
     def host(self, name: str, default: str) -> str:
         """A host or domain name, in lower case and without a final dot."""

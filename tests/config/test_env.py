@@ -133,6 +133,16 @@ def test_a_value_may_come_from_a_file(tmp_path):
         read(tmp_path, MAILHOST_HTTP_PORT="8000", MAILHOST_HTTP_PORT_FILE=str(tmp_path / "port"))
 
 
+@pytest.mark.parametrize("lines", [2, 2000])
+def test_a_private_key_given_in_place_of_its_path_is_not_repeated(tmp_path, lines):
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    key.write_text("-----BEGIN PRIVATE KEY-----\n" + "hunter2\n" * lines)
+    certificate.write_text("-----BEGIN CERTIFICATE-----\n")
+    with pytest.raises(BadEnvironment) as caught:
+        read(tmp_path, MAILHOST_TLS_CERT=str(certificate), MAILHOST_TLS_KEY_FILE=str(key))
+    assert str(caught.value) == "MAILHOST_TLS_KEY must name a file that exists."
+
+
 def test_an_endless_file_is_refused(tmp_path):
     with pytest.raises(BadEnvironment, match="larger"):
         read(tmp_path, MAILHOST_HOSTNAME_FILE="/dev/zero")
