@@ -15,6 +15,7 @@ from typing import Any
 from config.web.bodies import Body, BodyLimits, BodyStore, BodyStoreFull, BodyTooLarge, BodyTooSlow
 from config.web.environ import build_environ
 from config.web.errors import (
+    BODY_BROKEN,
     BODY_TOO_LARGE,
     BODY_TOO_SLOW,
     NO_ROOM_FOR_BODY,
@@ -93,9 +94,7 @@ class Dispatcher:
         is_head = scope["method"] == "HEAD"
         try:
             body = await self._bodies.read(scope, receive)
-        except ClientGone:
-            return
-        except (BodyTooLarge, BodyTooSlow, BodyStoreFull) as error:
+        except (ClientGone, BodyTooLarge, BodyTooSlow, BodyStoreFull) as error:
             await send_error(send, _body_error(error), is_head=is_head)
             return
         answer = await self._call_wsgi(scope, body, receive)
@@ -143,6 +142,9 @@ class Dispatcher:
 def _body_error(error: Exception) -> FrontError:
     if isinstance(error, BodyTooLarge):
         return BODY_TOO_LARGE
+    if isinstance(error, ClientGone):
+        # Told even so: a body that is not chunked as announced looks the same from here, and its sender listens.
+        return BODY_BROKEN
     if isinstance(error, BodyTooSlow):
         return BODY_TOO_SLOW
     return NO_ROOM_FOR_BODY

@@ -25,6 +25,9 @@ BODY_TOO_LARGE = FrontError(
     "The request body is larger than 40 MiB.",
     "Send fewer or smaller attachments; one HTTP body may hold 40 MiB.",
 )
+BODY_BROKEN = FrontError(
+    400, "malformed_json", "The request body broke off.", "Send the whole body, as long as it was announced."
+)
 BODY_TOO_SLOW = FrontError(
     503, "unavailable", "The request body did not arrive in time.", "Send the request again.", retry_after=1
 )

@@ -168,6 +168,13 @@ def test_an_announced_body_above_the_limit_is_refused_before_it_is_sent(shared: 
     assert shared.ask_json("GET", "/report")["calls"] == calls
 
 
+def test_a_body_with_broken_chunks_is_the_clients_error(shared: Front) -> None:
+    with shared.open(b"POST /any HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n") as connection:
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"malformed_json" in answer
+
+
 def test_a_chunked_body_is_refused_when_it_has_grown_above_the_limit(shared: Front) -> None:
     connection = shared.open(b"POST /any HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
     block = b"10000\r\n" + b"x" * 65536 + b"\r\n"
