@@ -10,6 +10,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from apps.core.heartbeat import list_living_processes
@@ -19,6 +20,7 @@ REDIS_TIMEOUT = 0.5
 _migrations_seen: set[str] = set()
 
 
+@csrf_exempt
 @require_safe
 @never_cache
 def show_live(request: HttpRequest) -> HttpResponse:
@@ -26,6 +28,7 @@ def show_live(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": "live"})
 
 
+@csrf_exempt
 @require_safe
 @never_cache
 def show_ready(request: HttpRequest) -> HttpResponse:

@@ -53,6 +53,11 @@ def build_logging(*, log_format: str, level: str) -> dict[str, Any]:
             "django.server": {"handlers": [], "level": "INFO", "propagate": True},
             # A line for every 404 and 401 would let strangers write our logs.
             "django.request": {"level": "ERROR"},
+            # The same for a Host that cannot be one, which would come with a traceback.
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
+            # A task is a wake-up, several a second: two lines for each say nothing. Failures are told all the same.
+            "celery.worker.strategy": {"level": "WARNING"},
+            "celery.app.trace": {"level": "WARNING"},
             # One line per connection and per refused command is noise that strangers control.
             "mail.log": {"level": "WARNING"},
         },

@@ -3,6 +3,7 @@
 import pytest
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
 
 from apps.core.heartbeat import write_heartbeat
 from apps.core.models import Heartbeat
@@ -22,6 +23,12 @@ def show_all_alive() -> None:
 def test_live_asks_nobody(client):
     response = client.get("/health/live")  # no database is allowed in this test
     assert (response.status_code, response.json()) == (200, {"status": "live"})
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/docs", "/v1/openapi.json"])
+def test_what_is_only_read_says_so_to_a_post(path):
+    response = Client(enforce_csrf_checks=True).post(path)
+    assert (response.status_code, response["Allow"]) == (405, "GET, HEAD")
 
 
 @pytest.mark.django_db

@@ -24,3 +24,9 @@ def test_a_traceback_shows_no_local_variables(log_format: str) -> None:
     written = formatter.format(record)
     assert "ValueError: a sentence" in written
     assert secret not in written
+
+
+def test_a_wake_up_and_a_strangers_host_write_no_line_and_a_failed_task_does() -> None:
+    levels = build_logging(log_format="console", level="info")["loggers"]
+    assert levels["celery.worker.strategy"]["level"] == levels["celery.app.trace"]["level"] == "WARNING"
+    assert levels["django.security.DisallowedHost"]["level"] == "CRITICAL"
