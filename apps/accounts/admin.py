@@ -20,6 +20,7 @@ from apps.accounts.models import SCOPES, ApiKey, Membership, Organization, User
 from apps.accounts.services import (
     create_api_key,
     create_organization,
+    limit_organization,
     reinstate_organization,
     revoke_api_key,
     suspend_organization,
@@ -131,7 +132,7 @@ class OrganizationAdmin(ScopedAdmin):
     search_fields = ("name",)
     search_help_text = "Name"
     ordering = ("name",)
-    fields: ClassVar[Any] = ("name", "state", "suspended_at", "suspended_reason", "created_at")
+    fields: ClassVar[Any] = ("name", "state", "suspended_at", "suspended_reason", "daily_send_limit", "created_at")
     readonly_fields: ClassVar[Any] = ("state", "suspended_at", "suspended_reason", "created_at")
     optional_fields: ClassVar[Any] = {"suspended_at": "suspended_at", "suspended_reason": "suspended_reason"}
     inlines = (MembershipInline,)
@@ -145,14 +146,21 @@ class OrganizationAdmin(ScopedAdmin):
         """A new organization has nothing but a name."""
         return ("name",) if obj is None else self.fields
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """What an organization may send in all is the operator's to say."""
+        fields = super().get_readonly_fields(request, obj)
+        return fields if is_operator(request) else (*fields, "daily_send_limit")
+
     def get_inlines(self, request: HttpRequest, obj: Organization | None) -> Any:
         """People are added once the organization is there."""
         return () if obj is None else self.inlines
 
     def save_model(self, request: HttpRequest, obj: Organization, form: Any, change: bool) -> None:
-        """A new one is made by its service; a change is a new name."""
+        """A new one is made by its service; a change is a new name, or a new limit."""
         if change:
             obj.save(update_fields=["name", "updated_at"])
+            if "daily_send_limit" in form.changed_data:
+                limit_organization(organization=obj, daily_send_limit=form.cleaned_data["daily_send_limit"])
         else:
             adopt(obj, create_organization(name=obj.name, now=timezone.now()))
 

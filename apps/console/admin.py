@@ -26,6 +26,7 @@ _LISTS = (
     ("API keys", "accounts_apikey"),
     ("Messages", "mail_message"),
     ("Deliveries", "delivery_delivery"),
+    ("Suppressions", "delivery_suppression"),
     ("Events", "events_event"),
 )
 

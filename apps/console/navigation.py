@@ -16,6 +16,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("Mailboxes", "inbox", "mailboxes_mailbox_changelist"),
             ("Messages", "mail", "mail_message_changelist"),
             ("Deliveries", "outbox", "delivery_delivery_changelist"),
+            ("Suppressions", "block", "delivery_suppression_changelist"),
             ("Events", "history", "events_event_changelist"),
         ),
     ),

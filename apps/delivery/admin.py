@@ -15,6 +15,7 @@ from django.utils.html import format_html
 from apps.accounts.admin_scope import OrganizationFilter, ScopedAdmin
 from apps.core.admin_base import DASH, DialogForm, column, page_action, status_label
 from apps.core.admin_lists import LargeTableAdmin, MailboxFilter, PeriodFilter, read_id
+from apps.delivery import admin_suppressions  # noqa: F401 - registers its page
 from apps.delivery.models import Delivery, Lane
 from apps.delivery.selectors import Recipient, list_recipients
 from apps.delivery.services import cancel_waiting, delete_mailbox, hold_waiting, release_held, retry_now
@@ -277,7 +278,8 @@ class MailboxWithQueueAdmin(MailboxAdmin):
             None,
             {
                 "fields": (
-                    "address", "owner", "state", "suspended_reason", "display_name", "daily_send_limit", "links",
+                    "address", "owner", "state", "suspended_reason", "display_name", "daily_send_limit",
+                    "warm_up_shown", "links",
                 )
             },
         ),

@@ -1,6 +1,6 @@
 """Admin pages: domains, the DNS records to publish for them, and their signing keys."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -11,9 +11,10 @@ from django.utils import timezone
 from apps.accounts.admin_scope import OrganizationFilter, ScopedAdmin, is_operator
 from apps.core.admin_base import DialogForm, TabularInline, adopt, column, error_text, page_action, status_label
 from apps.core.errors import DomainError
+from apps.core.limit_forms import LimitsForm, describe_ramp
 from apps.domains.models import DkimKey, Domain
 from apps.domains.selectors import dns_records
-from apps.domains.services import create_domain, ensure_shared_domain, verify_domain
+from apps.domains.services import create_domain, ensure_shared_domain, limit_domain, verify_domain
 
 MAX_VERIFIED_AT_ONCE = 10
 _PURPOSES = {
@@ -23,6 +24,12 @@ _PURPOSES = {
     "dmarc": "Tells receivers what to do with forgeries",
     "dkim": "Lets receivers verify the signature",
 }
+
+
+class DomainLimitsForm(LimitsForm):
+    """The limits of a domain."""
+
+    model = Domain
 
 
 class DkimKeyInline(TabularInline):
@@ -69,6 +76,7 @@ class DomainAdmin(ScopedAdmin):
     autocomplete_fields = ("organization",)
     fieldsets = (
         (None, {"fields": ("name", "owner", ("overall", "sending", "receiving"), "last_checked_at", "created_at")}),
+        ("Limits", {"fields": ("daily_limit", "warm_up")}),
         (
             "DNS records",
             {
@@ -89,7 +97,7 @@ class DomainAdmin(ScopedAdmin):
     help_texts: ClassVar[Any] = {"name": ""}
     inlines = (DkimKeyInline,)
     actions = ["verify_selected"]
-    actions_detail = ["verify"]
+    actions_detail = ["verify", "limits"]
 
     def get_inlines(self, request: HttpRequest, obj: Domain | None) -> Any:
         """The keys are made with the domain."""
@@ -117,6 +125,20 @@ class DomainAdmin(ScopedAdmin):
         """Look every record up."""
         domain = verify_domain(domain=obj, now=timezone.now())
         return f"{domain.name} was looked up: {domain.status}."
+
+    @page_action(
+        description="Limits",
+        explanation="How many recipients a day (UTC) all mailboxes of the domain together may write to. A warm-up"
+        " begins small and grows day by day, so that other servers get to know the domain.",
+        submit="Set the limits",
+        icon="speed",
+        form_class=DomainLimitsForm,
+    )
+    def limits(self, request: HttpRequest, obj: Domain, form: DialogForm) -> str:
+        """Set them, or take them away."""
+        limit, ramp = form.cleaned_data["daily_send_limit"], cast(LimitsForm, form).ramp
+        limit_domain(domain=obj, daily_send_limit=limit, ramp=ramp, now=timezone.now())
+        return f"{obj.name}: {_limit_text(limit)}; warm-up: {describe_ramp(ramp)}."
 
     @admin.action(description="Verify the selected domains", permissions=["change"])
     def verify_selected(self, request: HttpRequest, queryset: QuerySet[Domain]) -> None:
@@ -150,8 +172,20 @@ class DomainAdmin(ScopedAdmin):
     def receiving(self, obj: Domain) -> str:
         return status_label(obj.receiving_status)
 
+    @column(description="Recipients a day")
+    def daily_limit(self, obj: Domain) -> str:
+        return _limit_text(obj.daily_send_limit)
+
+    @column(description="Warm-up")
+    def warm_up(self, obj: Domain) -> str:
+        return describe_ramp(obj.ramp) + (f", since {obj.ramp_since}" if obj.ramp_since else "")
+
     @column(description="Records")
     def records(self, obj: Domain) -> str:
         """The table of records: what to publish, what was found, what to do."""
         rows = [{"record": record, "why": _PURPOSES.get(record.purpose, "")} for record in dns_records(obj)]
         return render_to_string("domains/records.html", {"domain": obj, "rows": rows})
+
+
+def _limit_text(limit: int | None) -> str:
+    return "no limit" if limit is None else f"{limit} recipients a day"

@@ -4,7 +4,7 @@ apps/delivery/admin.py registers the page, with what ends a mailbox together wit
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -27,6 +27,7 @@ from apps.core.admin_base import (
     status_label,
 )
 from apps.core.errors import DomainError
+from apps.core.limit_forms import RampForm, describe_ramp
 from apps.mailboxes.models import Mailbox
 from apps.mailboxes.services import (
     NewMailbox,
@@ -35,6 +36,7 @@ from apps.mailboxes.services import (
     reinstate_mailbox,
     suspend_mailbox,
     update_mailbox,
+    warm_up_mailbox,
 )
 
 MAX_SELECTED = 1000
@@ -54,6 +56,12 @@ class MailboxForm(ServiceForm):
             if name in self.fields:
                 self.fields[name].required = False
                 self.fields[name].help_text = help_text
+
+
+class MailboxRampForm(RampForm):
+    """The warm-up of a mailbox."""
+
+    model = Mailbox
 
 
 class MailboxActionForm(ActionForm):
@@ -87,21 +95,34 @@ class MailboxAdmin(ScopedAdmin):
     sortable_by = ("address", "created_at", "sent", "bounces", "complaints", "received")
     autocomplete_fields = ("organization", "domain")
     fieldsets: ClassVar[Any] = (
-        (None, {"fields": ("address", "owner", "state", "suspended_reason", "display_name", "daily_send_limit")}),
+        (
+            None,
+            {
+                "fields": (
+                    "address",
+                    "owner",
+                    "state",
+                    "suspended_reason",
+                    "display_name",
+                    "daily_send_limit",
+                    "warm_up_shown",
+                )
+            },
+        ),
         ("Counters", {"fields": ("usage_table",)}),
         ("More", {"fields": ("client_id", "webhook_url", "metadata", "created_at", "updated_at", "deleted_at")}),
     )
     optional_fields: ClassVar[Any] = {
         name: name for name in ("suspended_reason", "client_id", "webhook_url", "metadata", "deleted_at")
-    }
+    } | {"warm_up_shown": "ramp_since"}
     help_texts: ClassVar[Any] = {"address": ""}
     add_fieldsets = ((None, {"fields": ("organization", "username", "domain", "display_name", "daily_send_limit")}),)
     readonly_fields = (
-        "address", "owner", "state", "suspended_reason", "usage_table", "client_id", "webhook_url", "metadata",
-        "created_at", "updated_at", "deleted_at",
+        "address", "owner", "state", "suspended_reason", "warm_up_shown", "usage_table", "client_id", "webhook_url",
+        "metadata", "created_at", "updated_at", "deleted_at",
     )  # fmt: skip
     actions: Any = ["pause_selected", "activate_selected", "suspend_selected", "reinstate_selected"]
-    actions_detail: ClassVar[list[Any]] = ["pause", "activate", "suspend", "reinstate"]
+    actions_detail: ClassVar[list[Any]] = ["pause", "activate", "suspend", "reinstate", "warm_up"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Mailbox]:
         """With what every page shows beside the mailbox."""
@@ -172,6 +193,21 @@ class MailboxAdmin(ScopedAdmin):
         reinstate_mailbox(mailbox=obj, now=timezone.now())
         return f"{obj.address} is reinstated."
 
+    @page_action(
+        description="Warm-up",
+        explanation="The daily limit begins small and grows day by day, so that other servers get to know the address."
+        " The mailbox's own limit holds beside it. Leave everything empty to end it.",
+        submit="Set the warm-up",
+        icon="trending_up",
+        form_class=MailboxRampForm,
+        applies_to=lambda mailbox: mailbox.deleted_at is None,
+    )
+    def warm_up(self, request: HttpRequest, obj: Mailbox, form: DialogForm) -> str:
+        """Begin, change or end it."""
+        ramp = cast(RampForm, form).ramp
+        warm_up_mailbox(mailbox=obj, ramp=ramp, now=timezone.now())
+        return f"Warm-up of {obj.address}: {describe_ramp(ramp)}."
+
     @admin.action(description="Pause", permissions=["change"])
     def pause_selected(self, request: HttpRequest, queryset: QuerySet[Mailbox]) -> None:
         """Stop several from sending."""
@@ -232,6 +268,10 @@ class MailboxAdmin(ScopedAdmin):
         """Whose it is."""
         return str(obj.organization)
 
+    @column(description="Warm-up")
+    def warm_up_shown(self, obj: Mailbox) -> str:
+        return f"{describe_ramp(obj.ramp)}, since {obj.ramp_since}"
+
     @column(description="Status")
     def state(self, obj: Mailbox) -> str:
         """Active, paused, suspended or deleted."""
@@ -240,8 +280,9 @@ class MailboxAdmin(ScopedAdmin):
     @column(description="Sends today")
     def today(self, obj: Mailbox) -> str:
         """Of the limit."""
-        used = obj.usage.sends_on(timezone.now().date())
-        return f"{used} of {obj.daily_send_limit}" if obj.daily_send_limit is not None else f"{used}, no limit"
+        today = timezone.now().date()
+        used, limit = obj.usage.sends_on(today), obj.limit_on(today)
+        return f"{used} of {limit}" if limit is not None else f"{used}, no limit"
 
     @column(description="Sent", ordering="usage__total_sent")
     def sent(self, obj: Mailbox) -> int:
@@ -264,7 +305,7 @@ class MailboxAdmin(ScopedAdmin):
         """Every counter of the mailbox."""
         now = timezone.now()
         used = obj.usage.sends_on(now.date())
-        limit = obj.daily_send_limit
+        limit = obj.limit_on(now.date())
         context = {
             "usage": obj.usage,
             "used": used,

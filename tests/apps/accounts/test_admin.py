@@ -68,6 +68,19 @@ def test_suspending_asks_for_a_reason_and_tells_it(operator: Client, organizatio
     assert "Complaints" in LogEntry.objects.get().get_change_message()
 
 
+def test_only_an_operator_limits_what_an_organization_sends(operator: Client, organization: Organization) -> None:
+    owner = sign_in("owner", organization)
+    owner.post(page_url(organization), {"name": "Acme", "daily_send_limit": "9", **INLINE})
+    organization.refresh_from_db()
+    assert organization.daily_send_limit is None
+    operator.post(page_url(organization), {"name": "Acme 2", "daily_send_limit": "7", **INLINE})
+    organization.refresh_from_db()
+    assert (organization.name, organization.daily_send_limit) == ("Acme 2", 7)
+    operator.post(page_url(organization), {"name": "Acme 2", "daily_send_limit": "", **INLINE})
+    organization.refresh_from_db()
+    assert organization.daily_send_limit is None
+
+
 def test_a_dialog_alone_changes_nothing(operator: Client, organization: Organization) -> None:
     assert operator.get(page_url(organization, "suspend")).status_code == 200
     organization.refresh_from_db()

@@ -7,7 +7,8 @@ from django.db.models import Model
 from django.test import Client
 
 from apps.accounts.models import ApiKey, Organization
-from apps.delivery.models import Delivery
+from apps.delivery.models import Delivery, Suppression
+from apps.delivery.services import NewSuppression, create_suppression
 from apps.delivery.states import DeliveryStatus
 from apps.domains.models import Domain
 from apps.domains.services import create_domain
@@ -29,7 +30,7 @@ from tests.apps.admin_people import (
 )
 
 pytestmark = pytest.mark.django_db
-MODELS = (Organization, Domain, ApiKey, Mailbox, Message, Delivery, Event)
+MODELS = (Organization, Domain, ApiKey, Mailbox, Message, Delivery, Suppression, Event)
 MAIL = (
     b"From: c@shop.example\r\nTo: alice@agents.localhost\r\nSubject: Question\r\nMIME-Version: 1.0\r\n"
     b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nHi\r\n--b\r\n'
@@ -50,6 +51,9 @@ def world(organization: Organization, mailbox: Mailbox, key: ApiKey, now: dateti
         Mailbox: mailbox,
         Message: message,
         Delivery: Delivery.objects.get(message=message),
+        Suppression: create_suppression(
+            organization=organization, wanted=NewSuppression("gone@customer.example"), now=now
+        )[0],
         Event: Event.objects.filter(organization_id=organization.id).latest("id"),
     }
 
@@ -126,6 +130,8 @@ PRESSED = (
     (Delivery, "cancel", {}),
     (ApiKey, "revoke", {}),
     (Domain, "verify", {}),
+    (Domain, "limits", {"daily_send_limit": "5"}),
+    (Mailbox, "warm_up", {"ramp_start": "5", "ramp_growth": "5", "ramp_ceiling": "5"}),
     (Organization, "suspend", {"reason": "x"}),
 )
 
@@ -155,6 +161,7 @@ SELECTED = (
     (Delivery, "cancel_selected", {}),
     (ApiKey, "revoke_selected", {}),
     (Domain, "verify_selected", {}),
+    (Suppression, "delete_selected", {"post": "yes"}),
 )
 
 

@@ -93,3 +93,34 @@ def test_the_list_costs_the_same_for_more_rows(operator: Client, organization: O
     with count_queries() as queries:
         assert len(rows_of(operator.get(list_url(Domain)))) == 20
     assert len(queries) <= MAX_QUERIES
+
+
+def test_limits_are_set_by_a_dialog_which_shows_what_is_set(organization: Organization, domain: Domain) -> None:
+    owner = sign_in("owner", organization)
+    numbers = {"daily_send_limit": "500", "ramp_start": "10", "ramp_growth": "50", "ramp_ceiling": "400"}
+    press(owner, domain, "limits", **numbers)
+    domain.refresh_from_db()
+    assert (domain.daily_send_limit, domain.ramp_start, domain.ramp_growth, domain.ramp_ceiling) == (500, 10, 50, 400)
+    assert domain.ramp_since is not None
+    page = text_of(owner.get(page_url(domain)))
+    assert "500 recipients a day" in page and "10 on the first day, 50 % more each day, at most 400" in page
+    assert 'value="400"' in owner.get(page_url(domain, "limits")).content.decode()
+    press(owner, domain, "limits", daily_send_limit="")
+    domain.refresh_from_db()
+    assert (domain.daily_send_limit, domain.ramp, domain.ramp_since) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"daily_send_limit": "-1"},
+        {"daily_send_limit": "many"},
+        {"ramp_start": "10"},
+        {"ramp_start": "10", "ramp_growth": "5000", "ramp_ceiling": "20"},
+        {"ramp_start": "10", "ramp_growth": "50", "ramp_ceiling": "9"},
+    ],
+)
+def test_limits_that_make_no_sense_are_not_set(operator: Client, domain: Domain, numbers: dict[str, str]) -> None:
+    press(operator, domain, "limits", **numbers)
+    domain.refresh_from_db()
+    assert (domain.daily_send_limit, domain.ramp) == (None, None)

@@ -150,3 +150,14 @@ def test_the_list_costs_the_same_for_more_rows(operator: Client, make_mailbox: M
     with count_queries() as queries:
         assert len(rows_of(operator.get(list_url(Mailbox)))) == 20
     assert len(queries) <= MAX_QUERIES
+
+
+def test_a_warm_up_begins_and_ends_by_a_dialog(organization: Organization, mailbox: Mailbox) -> None:
+    owner = sign_in("owner", organization)
+    press(owner, mailbox, "warm_up", ramp_start="5", ramp_growth="100", ramp_ceiling="50")
+    page = text_of(owner.get(page_url(mailbox)))
+    assert "5 on the first day, 100 % more each day, at most 50" in page
+    assert "of 5, 5 left" in page
+    press(owner, mailbox, "warm_up")
+    mailbox.refresh_from_db()
+    assert mailbox.ramp is None
