@@ -141,21 +141,21 @@ async def find_policies(domains: Iterable[str], resolver: Resolver) -> dict[str,
 async def _find_policy(domain: str, resolver: Resolver) -> PolicyAnswer:
     organization = organizational_domain(domain)
     try:
-        policy = await _ask_policy(domain, resolver)
-        if policy is None and organization != domain:
-            policy = await _ask_policy(organization, resolver)
+        records = await _ask_records(domain, resolver)
+        if not records and organization != domain:
+            domain = organization
+            records = await _ask_records(domain, resolver)
     except DnsTemporary as error:
         return error
-    return policy
+    return parse_policy(records[0], domain) if len(records) == 1 else None  # several count as none
 
 
-async def _ask_policy(domain: str, resolver: Resolver) -> DmarcPolicy | None:
+async def _ask_records(domain: str, resolver: Resolver) -> list[str]:
     try:
         records = await resolver.txt(f"_dmarc.{domain}")
     except DnsNotFound:
-        return None
-    texts = [text for text in records if len(text) <= _MAX_RECORD and _VERSION.match(text) is not None]
-    return parse_policy(texts[0], domain) if len(texts) == 1 else None
+        return []
+    return [text for text in records if len(text) <= _MAX_RECORD and _VERSION.match(text) is not None]
 
 
 @lru_cache(maxsize=1024)

@@ -93,3 +93,30 @@ def publish_numbers(modulus: int, exponent: int = 65537) -> str:
     key = RSAPublicNumbers(exponent, modulus).public_key()
     octets = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return f"v=DKIM1; k=rsa; p={base64.b64encode(octets).decode()}"
+
+
+def add_arc_set(
+    raw: bytes,
+    key: PrivateKey,
+    instance: int,
+    *,
+    domain: str = "list.example",
+    results: str = "list.example; dmarc=pass header.from=sender.example",
+    status: str = "",
+    names: str = "from:subject",
+) -> bytes:
+    """The mail with one more ARC set, sealed over all that are there (RFC 8617 section 5.1.1)."""
+    raw = f"ARC-Authentication-Results: i={instance}; {results}\r\n".encode() + raw
+    version = f"i={instance}; "
+    raw = add_signature(raw, key, domain=domain, version=version, names=names, field="ARC-Message-Signature")
+    algorithm = "ed25519-sha256" if isinstance(key, Ed25519PrivateKey) else "rsa-sha256"
+    status = status or ("none" if instance == 1 else "pass")
+    value = f" i={instance}; a={algorithm}; cv={status}; d={domain}; s=s;\r\n\tb="
+    order = (b"arc-authentication-results", b"arc-message-signature", b"arc-seal")
+    fields = [(name, text) for name, text in split_mail(raw)[0] if name.lower() in order]
+    fields.sort(key=lambda one: (int(re.findall(rb"i=(\d+)", one[1])[0]), order.index(one[0].lower())))
+    policy = CanonicalizationPolicy.from_c_value(b"relaxed/relaxed")
+    own = (b"ARC-Seal", value.encode() + b"\r\n")
+    data = b"".join(name + b":" + text for name, text in policy.canonicalize_headers([*fields, own]))
+    signature = sign_bytes(key, data.removesuffix(b"\r\n"))
+    return f"ARC-Seal:{value}{signature}\r\n".encode() + raw
