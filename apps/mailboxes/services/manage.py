@@ -1,5 +1,6 @@
 """Making a mailbox, and changing what its owner may change."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -155,9 +156,18 @@ def _make_address(username: str, domain: Domain) -> Address:
         raise ValidationFailed("username", str(error)) from None
     if "+" in address.local or address.local.startswith('"'):
         raise ValidationFailed("username", "A username has no + and no quotes: +tags are added by senders.")
+    if not _looks_like_itself(address.local):
+        raise ValidationFailed("username", "A username has no invisible letters, and none that stand for others.")
     if address.key.partition("@")[0] in RESERVED:
         raise AddressTaken(f"{username} is reserved for the domain's operator.")
     return address
+
+
+def _looks_like_itself(local: str) -> bool:
+    """Whether nothing in it is invisible or a mere form of other letters (a ligature, full-width letters): on a shared
+    domain that would be somebody else's name, or a reserved one, to the eye (RFC 8264, section 9.17)."""
+    plain = unicodedata.normalize("NFKC", local) == unicodedata.normalize("NFC", local)
+    return plain and local.isprintable() and not any("\ufe00" <= char <= "\ufe0f" or char == "\u034f" for char in local)
 
 
 def _is_free(address: Address, organization: Organization, now: datetime) -> bool:
