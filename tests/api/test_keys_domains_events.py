@@ -101,6 +101,21 @@ def test_a_revoked_key_ends_at_once_and_keys_of_others_cannot_be_touched(owner: 
     assert made["id"] not in [row["id"] for row in outsider.get("/v1/api-keys").json()["data"]]
 
 
+@pytest.mark.parametrize("kind", ["inbox_ids", "allowed_domains"])
+def test_a_narrowed_key_sees_and_revokes_only_keys_that_lie_within_it(
+    organization: Organization, owner: Api, make_api: MakeApi, mailbox: Mailbox, kind: str
+) -> None:
+    narrowing = {"inbox_ids": [mailbox.id]} if kind == "inbox_ids" else {"allowed_domains": ["agents.localhost"]}
+    agent = make_api(organization, ["keys:write", "inboxes:read"], **narrowing)
+    inner: dict[str, Any] = {"inbox_ids": [encode_id("inbox", mailbox.id)]} if kind == "inbox_ids" else narrowing
+    made = agent.post("/v1/api-keys", {"name": "inner", "scopes": ["inboxes:read"], **inner}).json()
+    wide = owner.post("/v1/api-keys", {"name": "wide", "scopes": ["inboxes:read"]}).json()
+
+    assert {key["name"] for key in agent.get("/v1/api-keys").json()["data"]} == {"inner", "test"}
+    error_of(agent.ask("DELETE", f"/v1/api-keys/{wide['id']}"), 404, "not_found")
+    assert agent.ask("DELETE", f"/v1/api-keys/{made['id']}").status_code == 204
+
+
 def test_a_domain_comes_with_the_records_to_publish(owner: Api) -> None:
     answer = owner.post("/v1/domains", {"domain": "Mail.BÜCHER.example"})
     assert answer.status_code == 201

@@ -2,11 +2,10 @@
 
 from typing import ClassVar
 
-from django.db.models import QuerySet
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from apps.accounts.models import ApiKey
+from apps.accounts.selectors import keys_within
 from apps.accounts.services import create_api_key, revoke_api_key
 from apps.api.answers import answer_json
 from apps.api.attachments import MAX_ATTACHMENT_OCTETS
@@ -54,7 +53,7 @@ class KeyList(NativeView):
     )
     def get(self, request: Request) -> HttpResponse:
         read = Query(request._request, allowed=())
-        rows, cursor = read_page(_keys_of(self), read.page("api-keys", owner=self.organization.id))
+        rows, cursor = read_page(keys_within(self.key), read.page("api-keys", owner=self.organization.id))
         return answer_list([show_key(row) for row in rows], cursor)
 
     @describe(
@@ -94,12 +93,8 @@ class OneKey(NativeView):
 
     @describe("revoke_api_key", "Revoke an API key", status=204, errors=["not_found"], tag="Keys")
     def delete(self, request: Request, key_id: str) -> HttpResponse:
-        key = _keys_of(self).filter(id=require_id("key", key_id)).first()
+        key = keys_within(self.key).filter(id=require_id("key", key_id)).first()
         if key is None:
             raise NotFound("There is no such key in your organization.")
         revoke_api_key(key=key, now=self.now)
         return HttpResponse(status=204)
-
-
-def _keys_of(view: NativeView) -> QuerySet[ApiKey]:
-    return ApiKey.objects.filter(organization_id=view.organization.id)
