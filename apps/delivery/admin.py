@@ -18,7 +18,14 @@ from apps.core.admin_lists import LargeTableAdmin, MailboxFilter, PeriodFilter, 
 from apps.delivery import admin_suppressions  # noqa: F401 - registers its page
 from apps.delivery.models import Delivery, Lane
 from apps.delivery.selectors import Recipient, list_recipients
-from apps.delivery.services import cancel_waiting, delete_mailbox, hold_waiting, release_held, retry_now
+from apps.delivery.services import (
+    cancel_waiting,
+    delete_mailbox,
+    hold_waiting,
+    reinstate_sending,
+    release_held,
+    retry_now,
+)
 from apps.delivery.states import DeliveryStatus, sources_of
 from apps.mail.admin import MessageAdmin
 from apps.mail.models import Message
@@ -290,6 +297,10 @@ class MailboxWithQueueAdmin(MailboxAdmin):
         *MailboxAdmin.actions_detail,
         {"title": "Remove", "icon": "delete", "items": ["delete_keeping_mail", "purge"]},
     ]
+
+    def reinstate_one(self, mailbox: Mailbox) -> bool:
+        """With what its queue held meanwhile."""
+        return reinstate_sending(mailbox=mailbox, now=timezone.now())
 
     @page_action(
         description="Delete",

@@ -190,7 +190,7 @@ class MailboxAdmin(ScopedAdmin):
     )
     def reinstate(self, request: HttpRequest, obj: Mailbox, form: DialogForm) -> str:
         """Let it work again."""
-        reinstate_mailbox(mailbox=obj, now=timezone.now())
+        self.reinstate_one(obj)
         return f"{obj.address} is reinstated."
 
     @page_action(
@@ -236,8 +236,11 @@ class MailboxAdmin(ScopedAdmin):
     @admin.action(description="Reinstate (end a suspension)", permissions=["change"])
     def reinstate_selected(self, request: HttpRequest, queryset: QuerySet[Mailbox]) -> None:
         """Let several work again."""
-        now = timezone.now()
-        self._for_each(request, queryset, "reinstated", lambda mailbox: reinstate_mailbox(mailbox=mailbox, now=now))
+        self._for_each(request, queryset, "reinstated", self.reinstate_one)
+
+    def reinstate_one(self, mailbox: Mailbox) -> bool:
+        """Let one work again; whether it was suspended."""
+        return reinstate_mailbox(mailbox=mailbox, now=timezone.now())
 
     def _set_status(self, request: HttpRequest, queryset: QuerySet[Mailbox], status: str) -> None:
         now = timezone.now()

@@ -10,7 +10,14 @@ from apps.delivery.services.claim import (
     stamp_on_wire,
 )
 from apps.delivery.services.local import deliver_locally
-from apps.delivery.services.operate import cancel_waiting, delete_mailbox, hold_waiting, release_held, retry_now
+from apps.delivery.services.operate import (
+    cancel_waiting,
+    delete_mailbox,
+    hold_waiting,
+    reinstate_sending,
+    release_held,
+    retry_now,
+)
 from apps.delivery.services.record import DeliveryResult, record_results
 from apps.delivery.services.reply import ReplyRequest, reply_message
 from apps.delivery.services.reports import ArrivedReport, record_reports
@@ -50,6 +57,7 @@ __all__ = [
     "reclaim_expired",
     "record_reports",
     "record_results",
+    "reinstate_sending",
     "release_deliveries",
     "release_held",
     "remove_suppression",

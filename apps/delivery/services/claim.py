@@ -22,6 +22,8 @@ _ORGANIZATIONS_A_CLAIM = 32
 _LANES_AN_ORGANIZATION = 8
 _RECLAIM_BATCH = 500
 FIRST_ORGANIZATION = UUID(int=0)
+MAILBOX_SUSPENDED = "inbox_suspended"
+"""Why a delivery is held whose mailbox was suspended while it waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ SELECT chosen.organization_id, due.id
   ) AS due ON true
 """
 
+# What a suspended mailbox has waiting is held instead, until the mailbox is reinstated.
 _TAKE = """
 WITH picked AS (
     SELECT waiting.id FROM unnest(%(lanes)s::bigint[]) AS lane CROSS JOIN LATERAL (
@@ -88,8 +91,12 @@ WITH picked AS (
     ) AS waiting
 )
 UPDATE delivery_delivery AS delivery
-   SET status = 'sending', lease_token = %(token)s, on_wire_at = NULL,
-       lease_expires_at = now() + make_interval(secs => %(lease)s)
+   SET status = CASE WHEN mailbox.status = 'suspended' THEN 'held' ELSE 'sending' END,
+       reason = CASE WHEN mailbox.status = 'suspended' THEN %(suspended)s ELSE delivery.reason END,
+       next_attempt_at = CASE WHEN mailbox.status = 'suspended' THEN NULL ELSE delivery.next_attempt_at END,
+       lease_token = CASE WHEN mailbox.status = 'suspended' THEN NULL ELSE %(token)s END, on_wire_at = NULL,
+       lease_expires_at = CASE WHEN mailbox.status = 'suspended' THEN NULL
+                               ELSE now() + make_interval(secs => %(lease)s) END
   FROM picked, mail_message AS message, mailboxes_mailbox AS mailbox, delivery_lane AS lane
  WHERE delivery.id = picked.id AND message.id = delivery.message_id AND mailbox.id = delivery.mailbox_id
    AND lane.id = delivery.lane_id
@@ -97,6 +104,7 @@ RETURNING delivery.id, delivery.lease_token, delivery.organization_id, delivery.
           message.thread_id, delivery.lane_id, lane.destination, delivery.address, delivery.attempt_count,
           delivery.created_at, message.blob_id, message.size, mailbox.address, mailbox.domain_id
 """
+_LEASE_TOKEN, _LANE = 1, 6
 
 
 def claim_deliveries(
@@ -118,10 +126,11 @@ def claim_deliveries(
             return Claim([], 0, following)
         quota = max(1, min(lane_limit, limit // len(lanes)))
         lanes = lanes[:limit]
-        cursor.execute(_TAKE, {"lanes": lanes, "quota": quota, "token": uuid4(), "lease": LEASE_SECONDS})
-        taken = [ClaimedDelivery(*row) for row in cursor.fetchall()]
-        _settle_emptied(lanes, taken, quota, now)
-    return Claim(taken, len(lanes), following)
+        values = {"lanes": lanes, "quota": quota, "token": uuid4(), "lease": LEASE_SECONDS}
+        cursor.execute(_TAKE, {**values, "suspended": MAILBOX_SUSPENDED})
+        taken = cursor.fetchall()
+        _settle_emptied(lanes, [row[_LANE] for row in taken], quota, now)
+    return Claim([ClaimedDelivery(*row) for row in taken if row[_LEASE_TOKEN]], len(lanes), following)
 
 
 def _find_due_lanes(cursor: Any, after: UUID, busy: Collection[str]) -> list[tuple[UUID, int | None]]:
@@ -136,11 +145,11 @@ def _find_due_lanes(cursor: Any, after: UUID, busy: Collection[str]) -> list[tup
     return rows
 
 
-def _settle_emptied(lanes: Sequence[int], taken: Sequence[ClaimedDelivery], quota: int, now: datetime) -> None:
-    """A lane that gave less than its quota has nothing more that is due."""
+def _settle_emptied(lanes: Sequence[int], taken: Sequence[int], quota: int, now: datetime) -> None:
+    """A lane that gave less than its quota has nothing more that is due; `taken` are the lanes of what was."""
     counts = dict.fromkeys(lanes, 0)
-    for delivery in taken:
-        counts[delivery.lane_id] += 1
+    for lane in taken:
+        counts[lane] += 1
     settle_lanes(lane_ids=[lane for lane, count in counts.items() if count < quota], now=now)
 
 

@@ -11,12 +11,13 @@ from django.db.models import Q, QuerySet
 from apps.core.doorbell import ring_on_commit
 from apps.delivery.lanes import make_lanes_due
 from apps.delivery.models import Delivery
+from apps.delivery.services.claim import MAILBOX_SUSPENDED
 from apps.delivery.services.send import DELIVER_TASK
 from apps.delivery.states import DeliveryStatus, sources_of
 from apps.events.services import forget_mailbox
 from apps.mail.services import erase_mailbox_mail
 from apps.mailboxes.models import Mailbox
-from apps.mailboxes.services import RESERVED_AFTER_PURGE, close_mailbox, give_back_sends
+from apps.mailboxes.services import RESERVED_AFTER_PURGE, close_mailbox, give_back_sends, reinstate_mailbox
 
 _BATCH = 1000
 
@@ -92,6 +93,15 @@ def _never_tried(deliveries: Sequence[Delivery]) -> Counter[tuple[UUID, date]]:
         for delivery in deliveries
         if delivery.attempt_count == 0
     )
+
+
+def reinstate_sending(*, mailbox: Mailbox, now: datetime) -> bool:
+    """Let a suspended mailbox work again, and send what was held because of it; False when it was not suspended."""
+    reinstated = reinstate_mailbox(mailbox=mailbox, now=now)
+    if reinstated:
+        waiting = Delivery.objects.filter(mailbox_id=mailbox.id, reason=MAILBOX_SUSPENDED)
+        release_held(deliveries=waiting, now=now)
+    return reinstated
 
 
 def delete_mailbox(*, mailbox: Mailbox, purge: bool, kept_for: timedelta = RESERVED_AFTER_PURGE, now: datetime) -> None:

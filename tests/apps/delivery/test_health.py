@@ -8,13 +8,15 @@ from uuid import UUID
 import pytest
 from django.utils import timezone
 
-from apps.delivery.models import Delivery
+from apps.delivery.models import Delivery, Lane
 from apps.delivery.services import (
     ClaimedDelivery,
     DeliveryResult,
     cancel_waiting,
     claim_deliveries,
+    hold_waiting,
     record_results,
+    reinstate_sending,
 )
 from apps.events.models import Event
 from apps.mailboxes.errors import InboxSuspended
@@ -25,6 +27,7 @@ from apps.mailboxes.services import (
     close_mailbox,
     count_sends,
     reinstate_mailbox,
+    suspend_mailbox,
     update_mailbox,
 )
 from mailhost.smtp.replies import Outcome
@@ -184,3 +187,29 @@ def test_results_deletion_and_changes_at_once_do_not_wait_in_a_circle(make_mailb
 
     results = run_together(work, 32)
     assert [result for result in results if isinstance(result, Exception)] == []
+
+
+def test_what_a_suspended_mailbox_has_waiting_is_held_until_it_is_reinstated(
+    mailbox: Mailbox, make_mailbox: MakeMailbox, send: Send
+) -> None:
+    send(mailbox, *(f"r{number}@acme.test" for number in range(30)))
+    send(make_mailbox("bob"), "other@acme.test")
+    held_by_hand = Delivery.objects.filter(address="r0@acme.test")
+    hold_waiting(deliveries=held_by_hand)
+    now = timezone.now()
+    suspend_mailbox(mailbox=mailbox, reason="Bounces", now=now)
+    claimed = []
+    while batch := claim_deliveries(limit=10, lane_limit=10, now=now):
+        claimed += batch.deliveries
+        if not batch.lanes_seen:
+            break
+    assert [delivery.address for delivery in claimed] == ["other@acme.test"]
+    held = Delivery.objects.filter(status="held", reason="inbox_suspended")
+    assert held.count() == 29
+    assert not held.exclude(lease_token=None, lease_expires_at=None, next_attempt_at=None).exists()
+    assert Lane.objects.get().next_due_at is None
+
+    assert reinstate_sending(mailbox=mailbox, now=now)
+    assert not reinstate_sending(mailbox=mailbox, now=now)
+    assert len(claim_deliveries(limit=100, lane_limit=100, now=now).deliveries) == 29
+    assert held_by_hand.get().status == "held"
