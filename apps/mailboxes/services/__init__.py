@@ -15,7 +15,6 @@ from apps.mailboxes.services.usage import (
     count_outcome,
     count_sends,
     give_back_sends,
-    limit_reached,
     next_midnight,
     reset_daily_counters,
 )
@@ -32,7 +31,6 @@ __all__ = [
     "create_mailbox",
     "ensure_default_pod",
     "give_back_sends",
-    "limit_reached",
     "next_midnight",
     "reinstate_mailbox",
     "reset_daily_counters",

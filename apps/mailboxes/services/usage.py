@@ -106,7 +106,7 @@ def count_sends(*, mailbox: Mailbox, count: int, now: datetime) -> None:
         for level, owner_id, _ in _limited_levels(mailbox, day):
             row = _count_level(cursor, level, {**values, "owner": owner_id})
             if row is None:
-                raise limit_reached(mailbox, now, level.name)
+                raise _limit_reached(mailbox, now, level.name)
             if row[0] == row[1]:
                 reached.append((level.name, row[0]))
         window = settings.MAILHOST_SUSPEND_WINDOW_DAYS
@@ -117,7 +117,7 @@ def count_sends(*, mailbox: Mailbox, count: int, now: datetime) -> None:
     if row is None:
         if MailboxUsage.objects.filter(mailbox_id=mailbox.id, closed=True).exists():
             raise InboxDeleted
-        raise limit_reached(mailbox, now)
+        raise _limit_reached(mailbox, now)
     if row[0] == row[1]:
         reached.append((MAILBOX_LEVEL, row[0]))
     for name, limit in reached:
@@ -160,7 +160,7 @@ def check_limits(*, mailbox: Mailbox, count: int, now: datetime) -> None:
     day = now.astimezone(UTC).date()
     limit = mailbox.limit_on(day)
     if limit is not None and mailbox.usage.sends_on(day) + count > limit:
-        raise limit_reached(mailbox, now)
+        raise _limit_reached(mailbox, now)
     levels = _limited_levels(mailbox, day)
     if not levels:
         return
@@ -173,10 +173,10 @@ def check_limits(*, mailbox: Mailbox, count: int, now: datetime) -> None:
         used = dict(cursor.fetchall())
     for level, _, most in levels:
         if used.get(level.name, 0) + count > most:
-            raise limit_reached(mailbox, now, level.name)
+            raise _limit_reached(mailbox, now, level.name)
 
 
-def limit_reached(mailbox: Mailbox, now: datetime, level: str = MAILBOX_LEVEL) -> DailyLimitReached:
+def _limit_reached(mailbox: Mailbox, now: datetime, level: str = MAILBOX_LEVEL) -> DailyLimitReached:
     """The error that says whose limit it is, and when the day ends."""
     day = now.astimezone(UTC).date()
     whose, limit = {
