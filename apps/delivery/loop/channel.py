@@ -18,7 +18,7 @@ from apps.delivery.services import ClaimedDelivery, DeliveryResult, deliver_loca
 from apps.delivery.services.claim import clear_stamp
 from apps.delivery.services.prepare import PreparedMail, prepare_mails
 from mailhost.smtp.client import SendResult, SessionFailed, SmtpSession
-from mailhost.smtp.replies import Outcome
+from mailhost.smtp.replies import Outcome, Stage
 
 log = structlog.get_logger(__name__)
 
@@ -289,6 +289,7 @@ class _Connection:
             tls=f"{result.tls.version} {result.tls.cipher}" if result.tls is not None else "",
             by_relay=hop is not None and hop.by_relay,
             is_local=result.is_local,
+            about_sender=result.stage is Stage.MAIL,
         )
 
 

@@ -76,3 +76,16 @@ def test_a_sender_of_too_many_dead_addresses_is_suspended(
     mailbox.refresh_from_db()
     assert mailbox.status == "suspended"
     assert "of 100 recipients bounced for good" in mailbox.suspended_reason
+
+
+def test_a_refusal_of_the_sender_says_nothing_about_the_recipient(
+    world: FakeDns,
+    sink: SmtpSink,
+    mailbox: Mailbox,
+    send: Send,
+) -> None:
+    sink.refuse("mail", "550 5.1.1 no such user")  # whatever the words, they answer MAIL FROM
+    send(mailbox, "ok@acme.test")
+    with running():
+        wait_until(lambda: statuses() == ["bounced"])
+    assert not Suppression.objects.exists()
