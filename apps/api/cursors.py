@@ -19,7 +19,7 @@ from django.db.models import Model, QuerySet
 from apps.api.errors import InvalidCursor
 
 _SEAL_BYTES = 8
-_MAX_TOKEN = 200
+_MAX_TOKEN = 1200
 
 Row = TypeVar("Row", bound=Model)
 

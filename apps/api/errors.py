@@ -64,3 +64,10 @@ class InternalError(DomainError):
 
     code = "internal_error"
     fix = "Try again; if it stays so, report the request's id to the operator."
+
+
+class TooManyWaiting(DomainError):
+    """Too many requests of yours wait already."""
+
+    code = "rate_limited"
+    fix = "End some of them, or try again after Retry-After seconds."

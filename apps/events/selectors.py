@@ -1,7 +1,10 @@
 """Reading the event log in commit order; finding webhooks and their calls."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -9,6 +12,7 @@ from django.db.models import Q, QuerySet
 
 from apps.accounts.models import ApiKey
 from apps.core.errors import NotFound
+from apps.core.ids import id_floor, id_moment
 from apps.events.models import Event, SigningKey, Webhook, WebhookAttempt, WebhookCall
 
 
@@ -140,3 +144,116 @@ def find_signing_keys(*, organization_ids: Iterable[UUID], dialect: str) -> dict
     """The organizations' signing keys of a dialect, of those that have one."""
     keys = SigningKey.objects.filter(organization_id__in=set(organization_ids), dialect=dialect)
     return {key.organization_id: key for key in keys}
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A `message.received` of the log."""
+
+    mailbox_id: UUID
+    message_id: UUID
+    place: Place
+
+
+_RECEIVED = """
+SELECT settled.position, found.*
+FROM (SELECT events_settled_position() AS position) settled
+LEFT JOIN LATERAL (
+    SELECT mark.mailbox_id, event.message_id, event.position, event.id
+    FROM unnest(%(mailboxes)s::uuid[], %(positions)s::bigint[], %(ids)s::uuid[]) mark (mailbox_id, position, id)
+    CROSS JOIN LATERAL (
+        SELECT (log.data ->> 'message_id')::uuid AS message_id, log.position, log.id
+        FROM events_event log
+        WHERE log.mailbox_id = mark.mailbox_id AND log.type = 'message.received'
+          AND (log.position, log.id) > (mark.position, mark.id) AND log.id >= %(floor)s
+        ORDER BY log.position, log.id LIMIT %(limit)s
+    ) event
+) found ON true
+"""
+
+
+def read_received(*, marks: Mapping[UUID, Place], floor: UUID, limit: int) -> tuple[int, list[Received]]:
+    """Mail received behind the mark of each mailbox, at most `limit` of one, settled or not; by one query.
+
+    The number is the settled position of the same snapshot: every mail below it that is not cut off by the limit is
+    in the answer, and what stands at or above it may be joined by mail with a lower place. `floor` leaves out events
+    whose ids, and so whose months, are older.
+    """
+    values: dict[str, Any] = {
+        "mailboxes": list(marks),
+        "positions": [mark.position for mark in marks.values()],
+        "ids": [mark.id for mark in marks.values()],
+        "floor": floor,
+        "limit": limit,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_RECEIVED, values)
+        rows = cursor.fetchall()
+    settled = int(rows[0][0])
+    return settled, [Received(row[1], row[2], Place(row[3], row[4])) for row in rows if row[1] is not None]
+
+
+_LATE = """
+SELECT (data ->> 'message_id')::uuid, position FROM events_event
+WHERE mailbox_id = %(mailbox)s AND type = 'message.received' AND position >= %(position)s
+  AND id >= %(floor)s AND id < %(ceiling)s AND (data ->> 'message_id')::uuid <= %(newest)s
+ORDER BY 1 LIMIT %(limit)s
+"""
+_LONGEST_TRANSACTION = timedelta(hours=1)
+
+
+def read_late(*, mailbox_id: UUID, position: int, newest: UUID, limit: int) -> dict[UUID, int]:
+    """Messages up to the id `newest` whose event stands at or above a position, with it: those that a reader who had
+    settled everything below the position may not have seen when it looked at `newest`. In id order."""
+    moment = id_moment(newest)
+    values: dict[str, Any] = {
+        "mailbox": mailbox_id,
+        "position": position,
+        "newest": newest,
+        # The event's id is made in the message's own transaction; this only spares the months and mail around it.
+        "floor": id_floor(moment - 24 * _LONGEST_TRANSACTION),
+        "ceiling": id_floor(moment + _LONGEST_TRANSACTION),
+        "limit": limit,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_LATE, values)
+        return dict(cursor.fetchall())
+
+
+_FEED = """
+SELECT settled.position, found.*
+FROM (SELECT events_settled_position() AS position) settled
+LEFT JOIN LATERAL (
+    SELECT event.*
+    FROM unnest(%(organizations)s::uuid[], %(positions)s::bigint[], %(ids)s::uuid[]) mark (id, position, event_id)
+    CROSS JOIN LATERAL (
+        SELECT log.id, log.organization_id, log.mailbox_id, log.type, log.data, log.created_at, log.position
+        FROM events_event log
+        WHERE log.organization_id = mark.id AND (log.position, log.id) > (mark.position, mark.event_id)
+        ORDER BY log.position, log.id LIMIT %(limit)s
+    ) event
+) found ON true
+"""
+
+
+def read_feeds(*, marks: Mapping[UUID, Place], limit: int) -> tuple[int, list[Event]]:
+    """Events behind the mark of each organization in commit order, at most `limit` of one; by one query.
+
+    The number is the settled position of the same snapshot. Only events below it may be handed on: those at or above
+    it tell that there is more to come as soon as it settles.
+    """
+    values: dict[str, Any] = {
+        "organizations": list(marks),
+        "positions": [mark.position for mark in marks.values()],
+        "ids": [mark.id for mark in marks.values()],
+        "limit": limit,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_FEED, values)
+        rows = cursor.fetchall()
+    names = ("id", "organization_id", "mailbox_id", "type", "data", "created_at", "position")
+    events = [Event(**dict(zip(names, row[1:], strict=True))) for row in rows if row[1] is not None]
+    for event in events:
+        if isinstance(event.data, str):
+            event.data = json.loads(event.data)
+    return int(rows[0][0]), events

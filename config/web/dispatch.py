@@ -7,7 +7,7 @@ view at a time per context. Why not a WSGI server: a request that waits for mail
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +65,9 @@ class Dispatcher:
         limits: FrontLimits,
         stop: StopSignal | None = None,
         lifespan: Lifespan = no_lifespan,
+        mounted_hosts: Mapping[str, str] | None = None,
     ) -> None:
+        """``mounted_hosts``: host names at whose root stands what is else below a path, for native routes to know."""
         self._wsgi_app = wsgi_app
         self._routes = routes
         self._pool = pool
@@ -73,6 +75,7 @@ class Dispatcher:
         self._limits = limits
         self._stop = stop or StopSignal()
         self._lifespan = lifespan
+        self._mounted = {host.lower().encode("latin-1"): path for host, path in (mounted_hosts or {}).items()}
         self._bodies = BodyStore(limits.bodies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +83,7 @@ class Dispatcher:
             await self._serve_lifespan(receive, send)
             return
         self._proxies.apply(scope)
-        native = self._routes.find(scope["path"])
+        native = self._routes.find(self._mount(scope) + scope["path"])
         if native is not None:
             scope.setdefault("state", {}).update(run_blocking=self._pool.run, stopping=self._stop.event)
             await native(scope, receive, send)
@@ -89,6 +92,13 @@ class Dispatcher:
         else:
             await receive()
             await send({"type": "websocket.close", "code": 1000})
+
+    def _mount(self, scope: Scope) -> str:
+        """The path that stands at the root of the host that was asked; empty for all but a few hosts."""
+        if not self._mounted:
+            return ""
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"").lower()
+        return self._mounted.get(host) or self._mounted.get(host.partition(b":")[0]) or ""
 
     async def _serve_django(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_head = scope["method"] == "HEAD"

@@ -36,4 +36,5 @@ def build_front(wsgi_app: WsgiApp) -> Dispatcher:
         limits=FrontLimits(bodies=BodyLimits(), stop_seconds=STOP_SECONDS / 2),
         stop=stop,
         lifespan=partial(serve_process, stop),
+        mounted_hosts={host: f"/dialects/{name}" for host, name in settings.MAILHOST_DIALECT_HOSTS.items()},
     )

@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from django.utils.module_loading import import_string
+
 from config.web.protocol import AsgiApp
 
 
@@ -18,11 +20,12 @@ class NativeRoute:
     """Paths that a native ASGI application answers.
 
     ``prefix`` is a path without its closing slash; it matches itself and everything below it. With ``suffix``, only
-    paths below the prefix that end in it (``/v1/inboxes`` and ``/wait``).
+    paths below the prefix that end in it (``/v1/inboxes`` and ``/wait``). ``app`` may be given by its dotted name,
+    to be imported when Django has been set up.
     """
 
     prefix: str
-    app: AsgiApp
+    app: AsgiApp | str
     suffix: str = ""
 
 
@@ -30,7 +33,9 @@ class RouteTable:
     """Finds the native application of a path; the first route that matches wins."""
 
     def __init__(self, routes: Sequence[NativeRoute]) -> None:
-        self._apps = [route.app for route in routes]
+        self._apps: list[AsgiApp] = [
+            import_string(route.app) if isinstance(route.app, str) else route.app for route in routes
+        ]
         # One pattern for all routes: a request that is none of them, which most are, costs one match.
         self._pattern = re.compile("|".join(f"({_route_pattern(route)})" for route in routes)) if routes else None
 
@@ -51,4 +56,7 @@ def _route_pattern(route: NativeRoute) -> str:
     return rf"{prefix}(?:/.*)?"
 
 
-NATIVE_ROUTES: tuple[NativeRoute, ...] = ()
+NATIVE_ROUTES: tuple[NativeRoute, ...] = (
+    NativeRoute("/v1/inboxes", "apps.api.native.waiting.wait_for_mail", suffix="/wait"),
+    NativeRoute("/v1/events/stream", "apps.api.native.streaming.stream_events"),
+)

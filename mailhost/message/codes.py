@@ -7,6 +7,8 @@ threshold is taken, and rather none than a wrong one. All input is cut to a leng
 takes time in proportion to its text.
 """
 
+# ruff: noqa: RUF001 - letters of other alphabets are meant
+
 from __future__ import annotations
 
 import re
@@ -119,8 +121,8 @@ _CANDIDATE = re.compile(
     re.VERBOSE,
 )
 _AGAINST_BEFORE = re.compile(
-    r"""(?: \b(?:order|invoice|ref(?:erence)?|ticket|case|case\ id|account|acct|customer\ (?:id|no|number)|booking|transaction|receipt
-    |tracking|shipment|parcel|policy|contract|serial|model|part|flight|room|suite|ste|apt|unit|box|floor|street|st
+    r"""(?: \b(?:order|invoice|ref(?:erence)?|ticket|case|case\ id|account|acct|customer\ (?:id|no|number)|booking
+    |transaction|receipt|tracking|shipment|parcel|policy|contract|serial|model|part|flight|room|suite|ste|apt|unit|box|floor|street|st
     |tel|phone|call|fax|mobile|whatsapp|sms|ext|since|copyright|in|until|by|of|version|build|release|ending(?:\ in)?
     |ends\ with|last\ (?:four|4)(?:\ digits)?|card|iban|vat|zip|total|amount|price|save|usd|eur|gbp|inr|rs
     |bestellung|bestellnummer|bestellnr|auftrag|auftragsnummer|rechnung|rechnungsnummer|kundennummer|vorgang
@@ -142,7 +144,9 @@ _PROMOTION = re.compile(
     r"\b(?:promo|discount|coupon|voucher|gutschein|rabatt|% off|checkout|sale|descuento|sconto|r[eé]duction)", re.I
 )
 _YEAR = re.compile(r"(?:19|20)[0-9]{2}")
-_NAMES = re.compile(r"(?:UTF|ISO|RFC|HTTP|SHA|MD|AES|MP|COVID|WEB|B2B|B2C|H264|IPV|OAUTH|WIN|PO|S)-?[0-9]", re.I)
+_NAMES = re.compile(
+    r"(?:UTF|ISO|RFC|HTTP|SHA|MD|AES|MP|COVID|WEB|B2B|B2C|H264|IPV|OAUTH|WIN|PO|S)-?[0-9]", re.IGNORECASE
+)
 _COMMON_WORDS = frozenset(
     {
         "CODE", "CODES", "PASSCODE", "THIS", "YOUR", "PLEASE", "NEVER", "SHARE", "EMAIL", "HELLO", "DEAR", "BELOW",
@@ -188,14 +192,17 @@ def _rate_code(lines: list[str], index: int, match: re.Match[str]) -> float:
     alone = not before.strip(" *_-:#\"'([`•→") and not after.strip(" *_-.\"')]`•←")
     points = _rate_looks(match) + (2.0 if alone else 0.0)
     near = _rate_words(lines, index, before, after, alone)
-    if match["letters"] or match["lower"]:
-        # Words look like this as well: only right behind the keyword, or alone under it.
-        if near < 6.0 and not (alone and near >= 3.0):
-            return 0.0
+    # Words look like this as well: only right behind the keyword, or alone under it.
+    if (match["letters"] or match["lower"]) and near < 6.0 and not (alone and near >= 3.0):
+        return 0.0
     points += near
     if _AGAINST_BEFORE.search(before) or _AGAINST_AFTER.search(after):
         points -= 6.0
-    if _PROMOTION.search(before) or _PROMOTION.search(after) or (alone and index and _PROMOTION.search(lines[index - 1])):
+    if (
+        _PROMOTION.search(before)
+        or _PROMOTION.search(after)
+        or (alone and index and _PROMOTION.search(lines[index - 1]))
+    ):
         points -= 6.0
     return points
 
@@ -216,11 +223,9 @@ def _rate_looks(match: re.Match[str]) -> float:
 def _rate_words(lines: list[str], index: int, before: str, after: str, alone: bool) -> float:
     """Points for the words that announce a code, the nearer the better."""
     points = 0.0
-    last = None
-    for last in _KEYWORD.finditer(before):
-        pass
-    if last is not None:
-        between = before[last.end() :]
+    keywords = list(_KEYWORD.finditer(before))
+    if keywords:
+        between = before[keywords[-1].end() :]
         points = 7.0 if len(between) <= 30 and _CONNECTION.fullmatch(between) else 4.0 if "." not in between else 2.0
     elif (follows := _KEYWORD.search(after)) is not None and "." not in after[: follows.start()]:
         points = 5.0 if _IS_YOUR.match(after) else 3.5
@@ -235,8 +240,8 @@ def _rate_words(lines: list[str], index: int, before: str, after: str, alone: bo
 
 
 _CONNECTION = re.compile(
-    r"""(?:[\s:=*_\#"'(\[`→>：—–-]|\b(?:is|are|was|ist|lautet|est|es|é|è|er|är|on|to|jest|this|below|the|number|follows|as
-    |for|you|now|acest|este|adalah|là|to|be|verification)\b|は|が|为|為|是|는|은|입니다|है|هو|هي|това|это){0,12}""",
+    r"""(?:[\s:=*_\#"'(\[`→>：—–-]|\b(?:is|are|was|ist|lautet|est|es|é|è|er|är|on|to|jest|this|below|the|number|follows
+    |as|for|you|now|acest|este|adalah|là|to|be|verification)\b|は|が|为|為|是|는|은|입니다|है|هو|هي|това|это){0,12}""",
     re.IGNORECASE | re.VERBOSE,
 )
 _IS_YOUR = re.compile(
@@ -251,20 +256,24 @@ _URL = re.compile(r"https?://[^\s<>\"'(){}|\\^`\[\]\u3000-\u303f\uff00-\uffef\uf
 _STRONG_WORDS = re.compile(
     r"""\b(?:verif(?:y|ies|ication|izier\w*|i(?:ca|que)\w*|ieer\w*)|confirm\w*|activat\w*|validat\w*|best[äa]tig\w*
     |aktivier\w*|freischalt\w*|v[eé]rifi\w+|activ(?:er|ez|ar|a|e)\b|valider|validez|confirmar|conferma\w*|attiva\w*
-    |bevestig\w*|activeer\w*|potwierd[zź]\w*|aktywuj\w*|bekr[äa]ft\w*|bekr[æe]ft\w*|vahvista\w*|onayla\w*|do[ğg]rula\w*
-    |magic\ link|complete\ (?:your\ )?(?:sign[ -]?up|registration)|подтверд\w*|активир\w*|επιβεβαί\w*|xác\ (?:nhận|minh))
-    |验证|驗證|确认|確認|激活|認証|有効化|인증|확인|활성화|تأكيد|تفعيل|אימות|אשר|पुष्टि|ยืนยัน""",
+    |bevestig\w*|activeer\w*|potwierd[zź]\w*|aktywuj\w*|bekr[äa]ft\w*|bekr[æe]ft\w*|vahvista\w*|onayla\w*
+    |do[ğg]rula\w*|magic\ link|complete\ (?:your\ )?(?:sign[ -]?up|registration)|подтверд\w*|активир\w*|επιβεβαί\w*
+    |xác\ (?:nhận|minh))|验证|驗證|确认|確認|激活|認証|有効化|인증|확인|활성화|تأكيد|تفعيل|אימות|אשר|पुष्टि|ยืนยัน""",
     re.IGNORECASE | re.VERBOSE,
 )
 _WEAK_WORDS = re.compile(
     r"""\b(?:sign[ -]?in|log[ -]?in|sign[ -]?up|reset|password|accept|invit\w+|get\ started|click\ (?:here|the|this|on)
     |link\ below|follow\ (?:this|the)\ link|set\ up|anmelden|einloggen|passwort|zur[üu]cksetzen|klick\w*|einladung
-    |cliquez|connexion|mot\ de\ passe|haga\ clic|haz\ clic|contrase[ñn]a|iniciar\ sesi[oó]n|clicca|accedi|войти|ссылк\w*)
-    |点击|點擊|登录|登入|クリック|ログイン|링크|로그인""",
+    |cliquez|connexion|mot\ de\ passe|haga\ clic|haz\ clic|contrase[ñn]a|iniciar\ sesi[oó]n|clicca|accedi|войти
+    |ссылк\w*)|点击|點擊|登录|登入|クリック|ログイン|링크|로그인""",
     re.IGNORECASE | re.VERBOSE,
 )
-_STRONG_PATH = re.compile(r"verif|confirm|activat|validat|magic|double-?opt|optin|opt-in|bestaetig|signup/complete", re.I)
-_WEAK_PATH = re.compile(r"invit|accept|reset|passw|auth|sign-?in|log-?in|token|callback|onboard|otp|ticket=|code=|key=", re.I)
+_STRONG_PATH = re.compile(
+    r"verif|confirm|activat|validat|magic|double-?opt|optin|opt-in|bestaetig|signup/complete", re.I
+)
+_WEAK_PATH = re.compile(
+    r"invit|accept|reset|passw|auth|sign-?in|log-?in|token|callback|onboard|otp|ticket=|code=|key=", re.I
+)
 _TOKEN = re.compile(r"[A-Za-z0-9_.~%+-]{16,}")
 _AGAINST_PATH = re.compile(
     r"""unsub|abmeld|desinscri|desabonn|opt-?out|preferenc|/privacy|/terms|/legal|/policies|/policy|/help|/support|/faq
@@ -274,13 +283,15 @@ _AGAINST_PATH = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _AGAINST_WORDS = re.compile(
-    r"""unsubscribe|abmelden|abbestellen|d[eé]sabonn|d[eé]sinscri|darse\ de\ baja|annulla\ iscrizione|preferences|privacy
-    |terms\ of|view\ (?:this\ email\ )?(?:in|online)|im\ browser|help\ cent|contact\ (?:us|support)|退订|配信停止""",
+    r"""unsubscribe|abmelden|abbestellen|d[eé]sabonn|d[eé]sinscri|darse\ de\ baja|annulla\ iscrizione|preferences
+    |privacy|terms\ of|view\ (?:this\ email\ )?(?:in|online)|im\ browser|help\ cent|contact\ (?:us|support)
+    |退订|配信停止""",
     re.IGNORECASE | re.VERBOSE,
 )
 _DENIAL = re.compile(
-    r"""\b(?:(?:did\ ?n[o']t|was\ ?n[o']t|weren't|do\ not|don't)\b.{0,60}\b(?:request|you|make|sign|recogni|initiat|this)
-    |not\ you\b|secure\ (?:your|my)\ account|report\ (?:this|it)|cancel\ (?:this|the)|nicht\ (?:von\ ihnen|angefordert))
+    r"""\b(?:(?:did\ ?n[o']t|was\ ?n[o']t|weren't|do\ not|don't)\b.{0,60}\b(?:request|you|make|sign|recogni|initiat
+    |this)|not\ you\b|secure\ (?:your|my)\ account|report\ (?:this|it)|cancel\ (?:this|the)
+    |nicht\ (?:von\ ihnen|angefordert))
     """,
     re.IGNORECASE | re.VERBOSE,
 )

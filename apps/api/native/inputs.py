@@ -14,6 +14,7 @@ from rest_framework import serializers
 from apps.accounts.models import SCOPES
 from apps.api.attachments import EncodedFile, decode_files
 from apps.api.cursors import ListKey, PageRequest
+from apps.api.live.regexes import MAX_PATTERN
 from apps.core.errors import ValidationFailed
 from apps.core.ids import decode_id
 from apps.delivery.models import Suppression
@@ -248,6 +249,41 @@ class SuppressionImport(StrictInput):
     """POST /v1/suppressions/import."""
 
     suppressions = NewSuppressionInput(many=True, allow_empty=False, max_length=MAX_IMPORTED)  # type: ignore[call-arg]
+
+
+class WaitInput(StrictInput):
+    """POST /v1/inboxes/{inbox}/wait; all of it optional."""
+
+    subject = Text(max_length=500, required=False, allow_null=True, help_text="Part of the subject, case ignored.")
+    regex = Text(
+        max_length=MAX_PATTERN, required=False, allow_null=True,
+        help_text="An expression in RE2's syntax, searched for in the first 65,536 characters of the text.",
+    )  # fmt: skip
+    since = Time(
+        required=False, allow_null=True,
+        help_text="Mail that came at this time or later; by default 60 seconds before the call.",
+    )  # fmt: skip
+    after = Text(
+        max_length=2000, required=False, allow_null=True,
+        help_text="The cursor of the last answer: what came behind it. Not together with since.",
+    )  # fmt: skip
+    timeout_seconds = Number(min_value=0, max_value=300, required=False, allow_null=True, help_text="120 by default.")
+    include_automatic = Flag(
+        required=False, allow_null=True, help_text="Take delivery reports and automatic answers as well."
+    )
+
+    def get_fields(self) -> dict[str, Any]:
+        """`from` is no name that Python takes."""
+        sender = Text(
+            max_length=500, required=False, allow_null=True,
+            help_text="Part of the sender, `Name <address>`, case ignored.",
+        )  # fmt: skip
+        return {"from": sender, **super().get_fields()}
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs.get("since") is not None and attrs.get("after"):
+            raise serializers.ValidationError({"since": ["Give since or after, not both."]})
+        return attrs
 
 
 class NewDomain(StrictInput):

@@ -37,6 +37,11 @@ def query(
     return OpenApiParameter(name, kind, description=description, enum=enum, many=many, explode=many)
 
 
+def header(name: str, description: str) -> Any:
+    """A header field of a request."""
+    return OpenApiParameter(name, str, OpenApiParameter.HEADER, description=description)
+
+
 PAGING = (
     OpenApiParameter(
         "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, description="Rows a page."

@@ -83,12 +83,21 @@ def show_messages(messages: Sequence[Message]) -> list[Json]:
 
 def show_whole_message(message: Message) -> Json:
     """One message with its text and headers."""
-    shown = show_messages([message])[0]
-    body = MessageBody.objects.filter(message_id=message.id).first() or MessageBody(message_id=message.id)
-    shown["text"] = body.text or None
-    shown["html"] = body.html or None
-    shown["extracted_text"] = body.extracted_text or None
-    shown["headers"] = [{"name": name, "value": value} for name, value in body.headers]
+    return show_whole_messages([message])[0]
+
+
+def show_whole_messages(messages: Sequence[Message]) -> list[Json]:
+    """Messages with their texts and headers, which are read by one query unless they came with the messages."""
+    missing = [message.id for message in messages if not Message.body.is_cached(message)]
+    bodies = MessageBody.objects.in_bulk(missing) if missing else {}
+    shown = show_messages(messages)
+    for message, row in zip(messages, shown, strict=True):
+        body = bodies.get(message.id) if message.id in missing else getattr(message, "body", None)
+        body = body or MessageBody()
+        row["text"] = body.text or None
+        row["html"] = body.html or None
+        row["extracted_text"] = body.extracted_text or None
+        row["headers"] = [{"name": name, "value": value} for name, value in body.headers]
     return shown
 
 

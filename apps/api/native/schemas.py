@@ -130,6 +130,22 @@ class Message(MessageSummary):
     headers = HeaderField(many=True)
 
 
+class Extracted(Shape):
+    """What a mail asks its reader to type or to open; null for what it does not have."""
+
+    otp_code = serializers.CharField(allow_null=True)
+    verification_link = serializers.CharField(allow_null=True)
+
+
+class Waited(Shape):
+    """The mail that was waited for, or word that it has not come."""
+
+    timed_out = serializers.BooleanField()
+    message = Message(allow_null=True)
+    extracted = Extracted()
+    cursor = serializers.CharField(help_text="For `after` of the next call: nothing is skipped and nothing repeated.")
+
+
 class Sent(Shape):
     """What was accepted for sending."""
 

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path, re_path, register_converter
 
-from apps.api.native.views import domains, events, inboxes, keys, messages, schema, sending, suppressions
+from apps.api.native.views import domains, events, inboxes, keys, live, messages, schema, sending, suppressions
 from apps.api.native.views.base import Missing
 
 
@@ -27,6 +27,7 @@ urlpatterns: list[URLPattern] = [
     path("api-keys/<str:key_id>", keys.OneKey.as_view()),
     path("inboxes", inboxes.InboxList.as_view()),
     path("inboxes/<inbox:inbox>/messages", messages.InboxMessages.as_view()),
+    path("inboxes/<inbox:inbox>/wait", live.Wait.as_view()),
     path("inboxes/<inbox:inbox>", inboxes.OneInbox.as_view()),
     path("messages", messages.AllMessages.as_view()),
     path("messages/<str:message_id>", messages.OneMessage.as_view()),
@@ -42,5 +43,6 @@ urlpatterns: list[URLPattern] = [
     path("suppressions/export", suppressions.ExportSuppressions.as_view()),
     path("suppressions/<inbox:suppression>", suppressions.OneSuppression.as_view()),
     path("events", events.EventLog.as_view()),
+    path("events/stream", live.EventStream.as_view()),
     re_path(r"^.*$", Missing.as_view()),
 ]
