@@ -30,12 +30,15 @@ class ThreadPool:
     """
 
     def __init__(self, *, threads: int, queue_limit: int, on_thread_exit: Callable[[], None] | None = None) -> None:
-        self._queue_limit = queue_limit
+        self._limit = threads + queue_limit
+        self._submitted = 0
+        # One number per thread, which that thread alone writes: no lock, and nothing is lost.
+        self._finished = [0] * threads
         self._on_thread_exit = on_thread_exit
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._threads = [
             # Daemons, so that a request that never ends cannot keep a stopped process alive.
-            threading.Thread(target=self._work, name=f"web-{number}", daemon=True)
+            threading.Thread(target=self._work, args=(number,), name=f"web-{number}", daemon=True)
             for number in range(threads)
         ]
 
@@ -50,9 +53,13 @@ class ThreadPool:
         return self._jobs.qsize() > len(self._threads)
 
     def submit(self, job: Job) -> None:
-        """Queue ``job``, which must not raise; raises PoolFull instead of making the queue longer than its limit."""
-        if self._jobs.qsize() >= self._queue_limit:
+        """Queue ``job``, which must not raise; raises PoolFull when all threads and all places in the queue are taken.
+
+        Counted from end to end: jobs of a burst that idle threads have not taken yet are not a queue.
+        """
+        if self._submitted - sum(self._finished) >= self._limit:
             raise PoolFull
+        self._submitted += 1
         self._jobs.put(job)
 
     async def run(self, function: Callable[[], T]) -> T:
@@ -80,12 +87,13 @@ class ThreadPool:
             thread.join(max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         while (job := self._jobs.get()) is not None:
             try:
                 job()
             except Exception:  # a job handles its own errors; what is left is our bug, and must not cost a thread
                 logger.exception("a job of the web pool failed")
+            self._finished[number] += 1
         if self._on_thread_exit is not None:
             self._on_thread_exit()
 
