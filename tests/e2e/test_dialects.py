@@ -187,7 +187,7 @@ def test_agentsend_stops_at_its_daily_limit(agent: Agent) -> None:
     inbox = client.ask("POST", "/inboxes", {})[1]
     status, answer = agent.call("PATCH", f"/inboxes/{urllib.parse.quote(inbox['address'])}", {"daily_send_limit": 1})
     assert status == 200, answer
-    body = {"to": ["ok@acme.test"], "subject": "Hello", "bodyText": "Hi"}
+    body = {"to": ["other@acme.test"], "subject": "Hello", "bodyText": "Hi"}
     assert client.ask("POST", f"/inboxes/{inbox['id']}/messages", body)[0] == 202
     status, answer, headers = client.ask("POST", f"/inboxes/{inbox['id']}/messages", body)
     assert (status, answer["error"]["code"]) == (429, "RATE_LIMIT_EXCEEDED")
