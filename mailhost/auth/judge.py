@@ -140,7 +140,8 @@ def _late_spf(identity: str, domain: str) -> SpfResult:
 
 def _excuse(dmarc: DmarcResult, arc: ArcResult, trusted_sealers: Collection[str]) -> DmarcResult:
     """A fail that a trusted forwarder explains is not held against the mail (RFC 8617 section 7.2.1)."""
-    vouching = find_vouching_set(arc, frozenset(trusted_sealers), dmarc.from_domain)
+    trusted = frozenset(dns_name(domain) or domain for domain in trusted_sealers)
+    vouching = find_vouching_set(arc, trusted, dmarc.from_domain)
     return replace(dmarc, override=vouching.domain) if vouching else dmarc
 
 

@@ -128,7 +128,7 @@ def test_a_list_that_changed_the_mail_is_believed_only_when_it_is_trusted(server
     found = verdict(server, changed, **sender)
     assert words(found) == ("none", "fail", "fail", "pass", False)
     assert (found.dmarc.disposition, found.dmarc.override) == ("reject", "")
-    trusted = verdict(server, changed, trusted_sealers=["list.example"], **sender)
+    trusted = verdict(server, changed, trusted_sealers=["List.Example"], **sender)
     assert words(trusted) == ("none", "fail", "fail", "pass", True)
     assert (trusted.dmarc.disposition, trusted.dmarc.override) == ("none", "list.example")
     assert 'reason="trusted sealer list.example"' in trusted.header
@@ -175,26 +175,24 @@ def test_ten_slow_mails_take_no_longer_than_one(server: FakeDns) -> None:
 
 
 def test_a_large_mail_does_not_stop_the_others(server: FakeDns) -> None:
-    async def measure() -> tuple[SenderVerdict, float]:
-        longest = 0.0
+    async def measure() -> tuple[SenderVerdict, int]:
+        turns = 0
 
-        async def watch() -> None:
-            nonlocal longest
+        async def count_turns() -> None:
+            nonlocal turns
             while True:
-                started = time.perf_counter()
+                turns += 1
                 await asyncio.sleep(0)
-                longest = max(longest, time.perf_counter() - started)
 
-        await judge(server, SIGNED)  # reads the list of public suffixes
-        watching = asyncio.create_task(watch())
+        counting = asyncio.create_task(count_turns())
         found = await judge(server, large)
-        watching.cancel()
-        return found, longest
+        counting.cancel()
+        return found, turns
 
     large = add_signature(MAIL + b"word and more words \r\n" * 200_000, RSA)
-    found, longest = asyncio.run(measure())
+    found, turns = asyncio.run(measure())
     assert found.dkim[0].result == "pass"
-    assert longest < 0.05
+    assert turns > len(large) / 128 / 1024
 
 
 HEADS = [
