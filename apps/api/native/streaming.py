@@ -6,12 +6,13 @@ The format is that of the HTML standard, section 9.2 (server-sent events).
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.utils import timezone
 from rest_framework.exceptions import MethodNotAllowed
 
@@ -42,10 +43,12 @@ from apps.events.models import Event, EventType
 from apps.events.selectors import Place, place_of, settled_position
 from apps.mailboxes.models import Mailbox
 
+PATH = "/v1/events/stream"
 SCOPE = "events:read"
 HEARTBEAT_SECONDS = 15.0
 WRITE_SECONDS = 30.0
 """A reader that takes nothing for so long is disconnected; it can resume."""
+_FAREWELL_SECONDS = 2.0
 _HELLO = b"retry: 2000\n: connected\n\n"
 _HEARTBEAT = b": still here\n\n"
 _TOO_SLOW = b": too slow; resume with Last-Event-ID\n\n"
@@ -83,6 +86,8 @@ async def stream_events(scope: Scope, receive: Receive, send: Send) -> None:
         return
     request = make_request(scope)
     try:
+        if scope["path"] != PATH:
+            raise Http404
         if scope["method"] != "GET":
             raise MethodNotAllowed(scope["method"])
         live = current_live(scope)
@@ -137,8 +142,9 @@ async def _write_all(live: Live, order: Order, stream: Stream, send: Send) -> No
     except Exception as error:  # the headers are out: all that is left is to end the stream, and to say so
         answer_exception(make_request({"type": "http", "method": "GET", "path": "", "headers": []}), error)
         last = b": the server failed; resume with Last-Event-ID\n\n"
-    async with asyncio.timeout(WRITE_SECONDS):
-        await send({"type": "http.response.body", "body": last, "more_body": False})
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_FAREWELL_SECONDS):
+            await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 async def _write(send: Send, chunk: bytes) -> None:

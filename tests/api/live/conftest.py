@@ -38,6 +38,7 @@ class Web(Front):
     """The product's own web process."""
 
     def __init__(self, **variables: str) -> None:
+        self.readers: list[StreamReader] = []
         super().__init__(["config.asgi:application"], environment(**variables))
 
     def call(self, method: str, path: str, secret: str | None, body: Any = None, **headers: str) -> tuple[int, Any]:
@@ -51,6 +52,14 @@ class Web(Front):
         answer = self.ask(method, path, content, fields)
         assert answer.headers["X-Request-Id"]
         return answer.status, json.loads(answer.body)
+
+    def stop(self) -> int:
+        """End it; its exit status."""
+        try:
+            return super().stop()
+        finally:
+            for reader in self.readers:
+                reader.close()
 
     def wait(self, secret: str | None, inbox: str, **body: Any) -> Any:
         """What POST .../wait answers."""
@@ -93,6 +102,7 @@ class StreamReader:
         self._connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=20)
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         fields["Authorization"] = f"Bearer {secret}"
+        web.readers.append(self)
         self._connection.request("GET", f"/v1/events/stream{query}", headers=fields)
         self.answer = self._connection.getresponse()
 
@@ -126,8 +136,8 @@ class StreamReader:
         return found
 
     def close(self) -> None:
-        self._connection.close()
         self.answer.close()
+        self._connection.close()
 
 
 @pytest.fixture
