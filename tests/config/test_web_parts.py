@@ -120,6 +120,10 @@ def test_routes_match_whole_path_segments_and_suffixes() -> None:
     assert RouteTable([]).find("/") is None
 
 
+def test_a_native_application_may_be_named() -> None:
+    assert RouteTable([NativeRoute("/x", "tests.config.test_web_parts.make_scope")]).find("/x") is make_scope
+
+
 def read_body(store: BodyStore, chunks: list[bytes], headers: list[tuple[bytes, bytes]]) -> Any:
     messages = iter([{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks])
 

@@ -32,17 +32,18 @@ def test_the_readmes_first_commands_are_run_and_test() -> None:
 def test_the_session_works_pasted(installation: Installation, tmp_path: Path) -> None:
     (tmp_path / "var").symlink_to(installation.state)
     blocks = BLOCK.findall((PROJECT / "README.md").read_text())
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     mark = "printf '\\n--8<--\\n'\n"
     done = subprocess.run(
         ["sh", "-eu"], input=mark.join(blocks), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    created, delivered, read, answered = done.stdout.split("\n--8<--\n")
+    created, delivered, read, waited, answered = done.stdout.split("\n--8<--\n")
     assert json.loads(created)["address"] == "support@agents.localhost"
     assert delivered == ""
     assert "Where is my order?" in read
     assert "Hello, it is three days late." in read
     assert "Received: from" in read
+    assert json.loads(waited)["message"]["subject"] == "Where is my order?"
     answer = json.loads(answered)
     assert answer["recipients"] == [{"address": "ada@example.org", "status": "held", "reason": "hold_mode"}]

@@ -308,6 +308,20 @@ def test_other_methods_and_large_bodies_are_refused_in_the_envelope(web: Web, ow
     assert web.call("POST", "/v1/inboxes/%00/wait", owner.secret, {})[0] in (400, 404)
 
 
+def test_a_dialects_host_keeps_its_own_addresses(transactional_db: None, owner: Api, mailbox: Mailbox) -> None:
+    """Postern's wait has the same path at the root of its host, and is not ours."""
+    web = Web(MAILHOST_DIALECT_HOSTS="postern.test=postern")
+    try:
+        path = f"/v1/inboxes/{mailbox.address}/wait"
+        ours = web.call("POST", path, owner.secret, {"timeout_seconds": 0})
+        assert (ours[0], ours[1]["timed_out"]) == (200, True)
+        for host in ("postern.test", "Postern.test:8000"):
+            status, theirs = web.call("POST", path, owner.secret, {"timeout_seconds": 0}, Host=host)
+            assert status != 200, theirs
+    finally:
+        web.stop()
+
+
 def test_a_client_that_leaves_frees_its_place(web: Web, owner: Api, mailbox: Mailbox) -> None:
     request = (
         f"POST /v1/inboxes/{inbox_id(mailbox)}/wait HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {owner.secret}\r\n"
