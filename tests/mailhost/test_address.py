@@ -1,7 +1,5 @@
 """Addresses: RFC 5321 4.1.2 and 4.5.3.1, RFC 6531, RFC 5233, and the keys of the design."""
 
-# ruff: noqa: RUF001 (letters of other alphabets are the point here)
-
 from __future__ import annotations
 
 import pytest

@@ -126,8 +126,8 @@ def claim_deliveries(
             return Claim([], 0, following)
         quota = max(1, min(lane_limit, limit // len(lanes)))
         lanes = lanes[:limit]
-        values = {"lanes": lanes, "quota": quota, "token": uuid4(), "lease": LEASE_SECONDS}
-        cursor.execute(_TAKE, {**values, "suspended": MAILBOX_SUSPENDED})
+        values: dict[str, Any] = {"lanes": lanes, "quota": quota, "token": uuid4(), "lease": LEASE_SECONDS}
+        cursor.execute(_TAKE, values | {"suspended": MAILBOX_SUSPENDED})
         taken = cursor.fetchall()
         _settle_emptied(lanes, [row[_LANE] for row in taken], quota, now)
     return Claim([ClaimedDelivery(*row) for row in taken if row[_LEASE_TOKEN]], len(lanes), following)
