@@ -37,7 +37,8 @@ class RouteTable:
             import_string(route.app) if isinstance(route.app, str) else route.app for route in routes
         ]
         # One pattern for all routes: a request that is none of them, which most are, costs one match.
-        self._pattern = re.compile("|".join(f"({_route_pattern(route)})" for route in routes)) if routes else None
+        pattern = "|".join(f"({_route_pattern(route)})" for route in routes)
+        self._pattern = re.compile(pattern, re.DOTALL) if routes else None
 
     def find(self, path: str) -> AsgiApp | None:
         """The application for ``path``, or None when the path is Django's."""

@@ -112,6 +112,7 @@ def test_routes_match_whole_path_segments_and_suffixes() -> None:
 
     table = RouteTable([NativeRoute("/v1/inboxes", wait, suffix="/wait"), NativeRoute("/mcp", mcp)])
     assert table.find("/v1/inboxes/a@b.test/wait") is wait
+    assert table.find("/v1/inboxes/a\nb/wait") is wait
     assert table.find("/v1/inboxes/wait") is None
     assert table.find("/v1/inboxes/a/messages") is None
     assert table.find("/mcp") is mcp
